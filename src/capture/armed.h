@@ -1,0 +1,64 @@
+/*
+ * armed.h
+ *		Which relations this backend captures, and where their keys go.
+ */
+#ifndef QS_ARMED_H
+#define QS_ARMED_H
+
+#include "qdrant_sync.h"
+#include "common/chunk.h"
+#include "common/shared.h"
+
+/* What a log keeps of a mirror until the end of the transaction. */
+typedef struct QsTarget
+{
+	int64		mirror;			/* 0: explicit operations */
+	Oid			segments[2];
+	QsMirrorSlot *slot;			/* NULL: none; its identity is checked at use */
+	TimestampTz slot_looked_for;	/* when */
+} QsTarget;
+
+/* Cached per relation; kept to the end of the process. */
+typedef struct QsArmed
+{
+	Oid			relid;
+	bool		valid;			/* false: look it up again */
+	bool		stale;			/* invalidated since the look-up began */
+	bool		armed;			/* false: nothing below holds */
+	QsChunkKind kind;			/* QS_CHUNK_SWEEP: its keys cannot be noted */
+	AttrNumber	key_attnum;
+	Oid			key_type;		/* base type of the column as it is now */
+	QsTarget	target;
+
+	/* key_log.c's: the mirror's number in the transaction of that serial. */
+	uint32		serial;
+	uint32		tag;
+} QsArmed;
+
+extern QsArmed *qs_armed_last;
+extern QsArmed *qs_armed_look_up(Oid relid);
+
+/* The relation's mirror; NULL where none of this cluster and database is armed. */
+static inline QsArmed *
+qs_armed_find(Oid relid)
+{
+	QsArmed    *armed = qs_armed_last;
+
+	if (unlikely(armed == NULL || armed->relid != relid || !armed->valid))
+		armed = qs_armed_look_up(relid);
+	return armed->armed ? armed : NULL;
+}
+
+/*
+ * True where a mirror of this database that is not dropped owns the collection
+ * of that server.
+ */
+extern bool qs_collection_is_mirrored(const char *server, const char *collection);
+
+/* Once in each transaction: brings target->slot up to date. */
+extern void qs_target_find_slot(QsTarget *target);
+
+/* The segment to which writers append now. */
+extern Oid	qs_target_segment(const QsTarget *target);
+
+#endif							/* QS_ARMED_H */

@@ -1,0 +1,111 @@
+/*
+ * trigger.c
+ *		The trigger functions of mirrored tables.
+ *
+ * Run in writers' backends, for every row: what they do is counted in
+ * instructions.  They refuse to run as anything but the triggers that
+ * qdrant_mirror makes; on a relation that no mirror of this database and cluster
+ * is armed for, and without the library preloaded, they do nothing.
+ */
+#include "capture/capture.h"
+#include "capture/key_log.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+
+PG_FUNCTION_INFO_V1(qs_capture);
+PG_FUNCTION_INFO_V1(qs_capture_truncate);
+
+/* Timing and level of a trigger event, without what fired it. */
+#define EVENT_FORM (TRIGGER_EVENT_ROW | TRIGGER_EVENT_TIMINGMASK)
+
+static QS_NORETURN void
+refuse_call(const char *function, const char *form)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+			 errmsg("%s.%s can only be called as a trigger %s", QS_SCHEMA, function, form),
+			 errhint("qdrant_mirror makes the triggers of a mirrored table.")));
+}
+
+static inline bool
+get_key(const QsArmed *armed, HeapTuple tuple, TupleDesc desc, QsKey *key)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tuple, armed->key_attnum, desc, &isnull);
+
+	if (unlikely(isnull))
+		return false;
+	*key = qs_key_from_datum(value, armed->key_type);
+	return true;
+}
+
+/*
+ * A row whose key is NULL is no point, so a change between NULL and a key is
+ * one of that key; where both are keys and differ, both points change.
+ */
+static inline void
+note_change(QsArmed *armed, const TriggerData *event)
+{
+	TupleDesc	desc = RelationGetDescr(event->tg_relation);
+	QsKey		key,
+				new_key;
+	bool		known;
+
+	if (unlikely(armed->kind == QS_CHUNK_SWEEP))
+	{
+		qs_key_log_sweep(armed);
+		return;
+	}
+	known = get_key(armed, event->tg_trigtuple, desc, &key);
+	if (known)
+		qs_key_log_add(armed, key);
+	if (!TRIGGER_FIRED_BY_UPDATE(event->tg_event))
+		return;
+	if (get_key(armed, event->tg_newtuple, desc, &new_key) &&
+		!(known && qs_key_equal(key, new_key)))
+		qs_key_log_add(armed, new_key);
+}
+
+Datum
+qs_capture(PG_FUNCTION_ARGS)
+{
+	const TriggerData *event = (const TriggerData *) fcinfo->context;
+	QsArmed    *armed;
+
+	if (unlikely(!CALLED_AS_TRIGGER(fcinfo) ||
+				 (event->tg_event & EVENT_FORM) != (TRIGGER_EVENT_ROW | TRIGGER_EVENT_AFTER)))
+		refuse_call("capture", "AFTER INSERT OR UPDATE OR DELETE FOR EACH ROW");
+	if (likely(qs_preloaded))
+	{
+		armed = qs_armed_find(RelationGetRelid(event->tg_relation));
+		if (armed != NULL)
+			note_change(armed, event);
+	}
+	return PointerGetDatum(NULL);
+}
+
+Datum
+qs_capture_truncate(PG_FUNCTION_ARGS)
+{
+	const TriggerData *event = (const TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) ||
+		(event->tg_event & EVENT_FORM) != TRIGGER_EVENT_AFTER ||
+		!TRIGGER_FIRED_BY_TRUNCATE(event->tg_event))
+		refuse_call("capture_truncate", "AFTER TRUNCATE FOR EACH STATEMENT");
+	qs_capture_sweep(RelationGetRelid(event->tg_relation));
+	return PointerGetDatum(NULL);
+}
+
+void
+qs_capture_sweep(Oid relid)
+{
+	QsArmed    *armed;
+
+	if (!qs_preloaded)
+		return;
+	armed = qs_armed_find(relid);
+	if (armed != NULL)
+		qs_key_log_sweep(armed);
+}

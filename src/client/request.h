@@ -1,0 +1,58 @@
+/*
+ * request.h
+ *		One request from a backend through the request worker, waited for.
+ */
+#ifndef QS_REQUEST_H
+#define QS_REQUEST_H
+
+#include "qdrant_sync.h"
+#include "common/server.h"
+
+typedef struct QsAnswer
+{
+	int			status;			/* HTTP; 0 only with throw = false: no answer */
+	char	   *body;			/* palloc'd, NUL-terminated, valid both in UTF-8 and
+								 * in the database's encoding: where that is another
+								 * one, JSON's other characters than ASCII are
+								 * written \uXXXX */
+	Size		length;
+	char	   *error;			/* throw = false: why there is no answer; else NULL */
+} QsAnswer;
+
+typedef struct QsRequest
+{
+	const QsServer *server;
+	const char *method;
+	const char *path;			/* "/collections/x/points/query", percent-encoded,
+								 * query string included */
+	const char *body;			/* UTF-8; NULL: none */
+	Size		length;
+	int			timeout;		/* ms; 0: qdrant_sync.request_timeout */
+	bool		read;			/* changes nothing: may be repeated silently */
+} QsRequest;
+
+/*
+ * Sends and waits, interruptibly.  A status of 300 or more, no answer or no
+ * worker is an ERROR that says what Qdrant said, unless throw is false.  Any
+ * HTTP answer is returned with throw = false.  The errors:
+ *
+ *		08006	no answer, or none in time
+ *		57P03	request worker absent or restarted; Qdrant says 429 or 503
+ *		53200, 53400, 54000	no memory or ticket left, answer too large
+ *		22023	400, 422		42704	404		42710	409
+ *		28000	401				42501	403		58000	any other status
+ */
+extern QsAnswer *qs_send_request(const QsRequest *call, bool throw);
+
+/* The same; GET is a read, everything else is not. */
+extern QsAnswer *qs_request(const QsServer *server, const char *method, const char *path,
+							const char *body, Size length, int timeout, bool throw);
+
+/* The ERROR that qs_send_request raises for an answer of status 300 or more. */
+extern void qs_throw_status(const QsRequest *call, const QsAnswer *answer);
+
+/* "/collections/" + percent-encoded name + rest; palloc'd.  ERROR 22023 for names
+ * that no collection can have. */
+extern char *qs_collection_path(const char *collection, const char *rest);
+
+#endif							/* QS_REQUEST_H */

@@ -1,0 +1,867 @@
+/*
+ * ticket.c
+ *		Tickets: slots in main shared memory, and two in-place areas that hold
+ *		the bytes of requests and of answers.
+ *
+ * Runs in backends and in the request worker.  Nothing here speaks HTTP.
+ *
+ * Requests and answers have an area each, so that answers which nobody fetches
+ * never keep a request from being made.  Both areas are limited to their place
+ * in main shared memory: allocation never makes a segment, and so never raises
+ * an ERROR (hazard R3).
+ *
+ * While a ticket is RUNNING, libcurl reads its request out of the area.  Only
+ * the worker ends that state, after the handle has left the multi.  In every
+ * other state the owner may free the ticket itself.
+ */
+#include "qdrant_sync.h"
+
+#include "client/ticket.h"
+#include "common/hashfn.h"
+#include "common/settings.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+#include "utils/dsa.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* Sizes of a piece of an answer: the first is small, since most answers are. */
+#define FIRST_PIECE 8192
+#define LARGEST_PIECE 65536
+
+/* A worker that ended with an error is started again before this. */
+#define WORKER_ABSENT_MS 5000
+
+/* How often a waiter looks for the return of an absent worker. */
+#define LOOK_FOR_WORKER_MS 250
+
+typedef enum TicketState
+{
+	TICKET_FREE,				/* from any */
+	TICKET_FILLING,				/* from FREE; the owner writes the request */
+	TICKET_QUEUED,				/* from FILLING */
+	TICKET_RUNNING,				/* from QUEUED; the request must stay where it is */
+	TICKET_DONE,				/* from QUEUED or RUNNING; the owner reads the answer */
+	TICKET_ABANDONED			/* from any but FREE; the worker frees */
+} TicketState;
+
+/* A list of slots through their next and prev; -1 ends it. */
+typedef struct SlotList
+{
+	int			first;
+	int			last;
+} SlotList;
+
+/* In the area of answers. */
+typedef struct Piece
+{
+	dsa_pointer next;
+	uint32		room;			/* of data */
+	uint32		used;
+	char		data[FLEXIBLE_ARRAY_MEMBER];
+} Piece;
+
+/* In the area of requests; data is URL, key and body, one after the other. */
+typedef struct StoredRequest
+{
+	Size		url_length;		/* with its NUL */
+	Size		key_length;		/* with its NUL; 0: none */
+	Size		body_length;
+	bool		has_body;
+	char		data[FLEXIBLE_ARRAY_MEMBER];
+} StoredRequest;
+
+/*
+ * Written under control->lock, except that who alone has the slot (the owner
+ * while FILLING or DONE, the worker while RUNNING or once it was told that the
+ * slot is ABANDONED) uses request and pieces without it.
+ */
+typedef struct Slot
+{
+	TicketState state;
+	bool		given;			/* QUEUED, ABANDONED: the worker knows it */
+	int			next;			/* in the list that list_of() says */
+	int			prev;
+	int64		generation;		/* of control->generation; grows with each use */
+
+	/* owner */
+	int			proc_number;
+	pid_t		pid;
+	TimestampTz session_start;
+	Oid			database;
+	Oid			role;
+
+	/* request */
+	char		method[8];
+	char		server_name[NAMEDATALEN];
+	uint64		server;			/* hash of the server's URL */
+	dsa_pointer request;
+	int			connect_timeout;
+	bool		read;
+	TimestampTz submitted_at;
+	TimestampTz deadline;
+	int64		incarnation;	/* of the worker that runs it */
+
+	/* answer */
+	QsTicketOutcome outcome;
+	int			status;
+	dsa_pointer first_piece;
+	dsa_pointer last_piece;
+	Size		answer_length;
+	char		error[256];
+} Slot;
+
+typedef struct Control
+{
+	LWLock		lock;
+	int64		generation;		/* last given */
+	SlotList	free;
+	SlotList	arrivals;		/* QUEUED, not given */
+	SlotList	abandoned;		/* ABANDONED, not given */
+	int			free_count;
+	int			worker_proc_number; /* -1: no worker */
+	int64		incarnation;	/* of the worker; grows with each start */
+} Control;
+
+static Control *control = NULL;
+static Slot *slots = NULL;
+static char *request_place = NULL;
+static char *answer_place = NULL;
+
+/* Of this process; attached at the first use. */
+static dsa_area *requests = NULL;
+static dsa_area *answers = NULL;
+
+/* ---- shared memory ---------------------------------------------------- */
+
+/* A quarter is for requests: they are small, and answers are not. */
+static Size
+request_area_size(void)
+{
+	return TYPEALIGN(4096, (Size) qs_answer_memory * 1024 / 4);
+}
+
+static Size
+answer_area_size(void)
+{
+	return (Size) qs_answer_memory * 1024 - request_area_size();
+}
+
+static Size
+slots_size(void)
+{
+	return MAXALIGN(mul_size(qs_max_tickets, sizeof(Slot)));
+}
+
+Size
+qs_ticket_shmem_size(void)
+{
+	Size		size = add_size(MAXALIGN(sizeof(Control)), slots_size());
+
+	return add_size(size, add_size(request_area_size(), answer_area_size()));
+}
+
+/* Half, so that one answer never keeps all others out. */
+Size
+qs_ticket_max_answer(void)
+{
+	return answer_area_size() / 2;
+}
+
+static void
+list_push(SlotList *list, int i)
+{
+	slots[i].next = -1;
+	slots[i].prev = list->last;
+	if (list->last >= 0)
+		slots[list->last].next = i;
+	else
+		list->first = i;
+	list->last = i;
+}
+
+static void
+list_remove(SlotList *list, int i)
+{
+	Slot	   *slot = &slots[i];
+
+	if (slot->prev >= 0)
+		slots[slot->prev].next = slot->next;
+	else
+		list->first = slot->next;
+	if (slot->next >= 0)
+		slots[slot->next].prev = slot->prev;
+	else
+		list->last = slot->prev;
+	slot->next = slot->prev = -1;
+}
+
+static void
+init_area(char *place, Size size, int tranche)
+{
+	dsa_area   *area = dsa_create_in_place(place, size, tranche, NULL);
+
+	dsa_set_size_limit(area, size);
+	dsa_pin(area);
+	dsa_detach(area);
+}
+
+static void
+init_control(int tranche)
+{
+	SlotList	none = {-1, -1};
+
+	memset(control, 0, sizeof(Control));
+	memset(slots, 0, slots_size());
+	LWLockInitialize(&control->lock, tranche);
+	control->free = control->arrivals = control->abandoned = none;
+	control->worker_proc_number = -1;
+	for (int i = 0; i < qs_max_tickets; i++)
+		list_push(&control->free, i);
+	control->free_count = qs_max_tickets;
+	init_area(request_place, request_area_size(), tranche);
+	init_area(answer_place, answer_area_size(), tranche);
+}
+
+void
+qs_ticket_shmem_init(void)
+{
+	bool		found;
+	char	   *place = ShmemInitStruct("qdrant_sync tickets", qs_ticket_shmem_size(), &found);
+
+	control = (Control *) place;
+	place += MAXALIGN(sizeof(Control));
+	slots = (Slot *) place;
+	place += slots_size();
+	request_place = place;
+	answer_place = place + request_area_size();
+	if (!found)
+		init_control(LWLockNewTrancheId());
+	LWLockRegisterTranche(control->lock.tranche, "qdrant_sync tickets");
+}
+
+/*
+ * Nothing is detached at exit: the areas are pinned, and a count of attached
+ * processes that is too high does no harm.
+ */
+static void
+attach_areas(void)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	if (requests == NULL)
+	{
+		requests = dsa_attach_in_place(request_place, NULL);
+		dsa_pin_mapping(requests);
+	}
+	if (answers == NULL)
+	{
+		answers = dsa_attach_in_place(answer_place, NULL);
+		dsa_pin_mapping(answers);
+	}
+	MemoryContextSwitchTo(old);
+}
+
+/* ---- states, under control->lock -------------------------------------- */
+
+static SlotList *
+list_of(const Slot *slot)
+{
+	switch (slot->state)
+	{
+		case TICKET_FREE:
+			return &control->free;
+		case TICKET_QUEUED:
+			return slot->given ? NULL : &control->arrivals;
+		case TICKET_ABANDONED:
+			return slot->given ? NULL : &control->abandoned;
+		default:
+			return NULL;
+	}
+}
+
+/* Moves a slot between the lists when its state or its being given changes. */
+static void
+set_state(Slot *slot, TicketState state, bool given)
+{
+	int			i = slot - slots;
+	SlotList   *list = list_of(slot);
+
+	Assert(LWLockHeldByMeInMode(&control->lock, LW_EXCLUSIVE));
+	Assert(state != TICKET_FILLING || slot->state == TICKET_FREE);
+	Assert(state != TICKET_RUNNING || slot->state == TICKET_QUEUED);
+	Assert(state != TICKET_DONE || slot->state == TICKET_QUEUED || slot->state == TICKET_RUNNING);
+
+	control->free_count -= slot->state == TICKET_FREE;
+	control->free_count += state == TICKET_FREE;
+	if (list != NULL)
+		list_remove(list, i);
+	slot->state = state;
+	slot->given = given;
+	list = list_of(slot);
+	if (list != NULL)
+		list_push(list, i);
+}
+
+/* The slot of a ticket; NULL where the slot has another use by now. */
+static Slot *
+slot_of(QsTicket ticket)
+{
+	int			i = QS_TICKET_SLOT(ticket);
+
+	if (ticket <= 0 || i >= qs_max_tickets || slots[i].generation != ticket >> 16)
+		return NULL;
+	return slots[i].state == TICKET_FREE ? NULL : &slots[i];
+}
+
+static QsTicket
+ticket_of(const Slot *slot)
+{
+	return slot->generation << 16 | (slot - slots);
+}
+
+static bool
+is_mine(const Slot *slot)
+{
+	return slot->pid == MyProcPid && slot->proc_number == qs_my_proc_number() &&
+		slot->session_start == MyStartTimestamp;
+}
+
+static void
+wake(int proc_number)
+{
+	if (proc_number >= 0)
+		SetLatch(&ProcGlobal->allProcs[proc_number].procLatch);
+}
+
+static void
+make_done(Slot *slot, QsTicketOutcome outcome, int status, const char *error)
+{
+	slot->outcome = outcome;
+	slot->status = status;
+	strlcpy(slot->error, error ? error : "", sizeof(slot->error));
+	set_state(slot, TICKET_DONE, false);
+	wake(slot->proc_number);
+}
+
+/* ---- bytes, by who alone has the slot --------------------------------- */
+
+/* The address and the key are secrets of the server; they are overwritten. */
+static void
+drop_request(Slot *slot)
+{
+	StoredRequest *stored;
+
+	if (!DsaPointerIsValid(slot->request))
+		return;
+	stored = dsa_get_address(requests, slot->request);
+	explicit_bzero(stored->data, stored->url_length + stored->key_length);
+	dsa_free(requests, slot->request);
+	slot->request = InvalidDsaPointer;
+}
+
+static void
+drop_pieces(Slot *slot)
+{
+	while (DsaPointerIsValid(slot->first_piece))
+	{
+		dsa_pointer piece = slot->first_piece;
+
+		slot->first_piece = ((Piece *) dsa_get_address(answers, piece))->next;
+		dsa_free(answers, piece);
+	}
+	slot->last_piece = InvalidDsaPointer;
+	slot->answer_length = 0;
+}
+
+static void
+free_slot(Slot *slot)
+{
+	drop_request(slot);
+	drop_pieces(slot);
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	set_state(slot, TICKET_FREE, false);
+	LWLockRelease(&control->lock);
+}
+
+static bool
+store_request(Slot *slot, const QsTicketRequest *request)
+{
+	Size		server_length = strlen(request->server_url);
+	Size		url_length = server_length + strlen(request->path) + 1;
+	Size		key_length = request->api_key ? strlen(request->api_key) + 1 : 0;
+	Size		size = offsetof(StoredRequest, data) + url_length + key_length + request->body_length;
+	StoredRequest *stored;
+
+	if (size > request_area_size())
+		return false;
+	slot->request = dsa_allocate_extended(requests, size, DSA_ALLOC_NO_OOM);
+	if (!DsaPointerIsValid(slot->request))
+		return false;
+	stored = dsa_get_address(requests, slot->request);
+	stored->url_length = url_length;
+	stored->key_length = key_length;
+	stored->body_length = request->body_length;
+	stored->has_body = request->body != NULL;
+	memcpy(stored->data, request->server_url, server_length);
+	strlcpy(stored->data + server_length, request->path, url_length - server_length);
+	memcpy(stored->data + url_length, request->api_key ? request->api_key : "", key_length);
+	memcpy(stored->data + url_length + key_length, request->body ? request->body : "",
+		   request->body_length);
+	return true;
+}
+
+/* ---- a backend -------------------------------------------------------- */
+
+/*
+ * Registered before the first ticket, since FATAL passes no PG_CATCH (hazard
+ * R4).  Only marks: freeing is the worker's.
+ */
+static void
+abandon_all(int code, Datum arg)
+{
+	int			proc_number;
+
+	if (LWLockHeldByMe(&control->lock))
+		LWLockRelease(&control->lock);
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < qs_max_tickets; i++)
+	{
+		Slot	   *slot = &slots[i];
+
+		if (slot->state != TICKET_FREE && slot->state != TICKET_ABANDONED && is_mine(slot))
+			set_state(slot, TICKET_ABANDONED, false);
+	}
+	proc_number = control->worker_proc_number;
+	LWLockRelease(&control->lock);
+	wake(proc_number);
+}
+
+static void
+prepare_backend(void)
+{
+	static bool prepared = false;
+
+	if (prepared)
+		return;
+	attach_areas();
+	before_shmem_exit(abandon_all, (Datum) 0);
+	prepared = true;
+}
+
+/*
+ * One server may hold three quarters of all slots, so that one that does not
+ * answer leaves room for requests to others.  Only counted once slots get scarce.
+ */
+static bool
+server_has_its_share(uint64 server)
+{
+	int			used = 0;
+
+	if (control->free_count > qs_max_tickets / 4)
+		return false;
+	for (int i = 0; i < qs_max_tickets; i++)
+		used += slots[i].state != TICKET_FREE && slots[i].server == server;
+	return used >= qs_max_tickets - qs_max_tickets / 4;
+}
+
+static void
+fill_slot(Slot *slot, const QsTicketRequest *request, uint64 server)
+{
+	slot->generation = ++control->generation;
+	slot->proc_number = qs_my_proc_number();
+	slot->pid = MyProcPid;
+	slot->session_start = MyStartTimestamp;
+	slot->database = MyDatabaseId;
+	slot->role = GetUserId();
+	strlcpy(slot->method, request->method, sizeof(slot->method));
+	strlcpy(slot->server_name, request->server_name, sizeof(slot->server_name));
+	slot->server = server;
+	slot->request = InvalidDsaPointer;
+	slot->connect_timeout = request->connect_timeout;
+	slot->read = request->read;
+	slot->submitted_at = GetCurrentTimestamp();
+	slot->deadline = request->deadline;
+	slot->first_piece = slot->last_piece = InvalidDsaPointer;
+	slot->answer_length = 0;
+}
+
+static Slot *
+take_free_slot(const QsTicketRequest *request, QsTicketOutcome *refused)
+{
+	uint64		server = hash_bytes_extended((const unsigned char *) request->server_url,
+											 strlen(request->server_url), 0);
+	Slot	   *slot = NULL;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (control->free.first < 0)
+		*refused = QS_TICKETS_FULL;
+	else if (server_has_its_share(server))
+		*refused = QS_TICKETS_FULL_FOR_SERVER;
+	else
+	{
+		slot = &slots[control->free.first];
+		fill_slot(slot, request, server);
+		set_state(slot, TICKET_FILLING, false);
+	}
+	LWLockRelease(&control->lock);
+	return slot;
+}
+
+QsTicket
+qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome *refused)
+{
+	Slot	   *slot;
+	int			proc_number;
+	QsTicket	ticket;
+
+	prepare_backend();
+	slot = take_free_slot(request, refused);
+	if (slot == NULL)
+		return 0;
+	if (!store_request(slot, request))
+	{
+		free_slot(slot);
+		*refused = QS_REQUEST_MEMORY_FULL;
+		return 0;
+	}
+	ticket = ticket_of(slot);
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	set_state(slot, TICKET_QUEUED, false);
+	proc_number = control->worker_proc_number;
+	LWLockRelease(&control->lock);
+	wake(proc_number);
+	return ticket;
+}
+
+/* True once the ticket is done; *deadline and *worker are for the next wait. */
+static bool
+look_at(QsTicket ticket, TimestampTz *deadline, bool *worker)
+{
+	Slot	   *slot;
+	bool		done;
+
+	LWLockAcquire(&control->lock, LW_SHARED);
+	slot = slot_of(ticket);
+	if (slot == NULL || !is_mine(slot))
+		elog(ERROR, "ticket " INT64_FORMAT " is not of this session", ticket);
+	done = slot->state == TICKET_DONE;
+	*deadline = slot->deadline;
+	*worker = control->worker_proc_number >= 0;
+	LWLockRelease(&control->lock);
+	return done;
+}
+
+static void
+sleep_until(TimestampTz until, TimestampTz now, bool worker)
+{
+	static uint32 wait_event = 0;
+	long		ms = TimestampDifferenceMilliseconds(now, until) + 1;
+
+	if (wait_event == 0)
+		wait_event = qs_wait_event("QdrantRequest");
+	if (!worker)
+		ms = Min(ms, LOOK_FOR_WORKER_MS);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 ms, wait_event);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+}
+
+QsTicketOutcome
+qs_ticket_wait(QsTicket ticket, TimestampTz until)
+{
+	TimestampTz absent_since = 0;
+
+	for (;;)
+	{
+		TimestampTz deadline;
+		bool		worker;
+		TimestampTz now;
+
+		if (look_at(ticket, &deadline, &worker))
+			return QS_ANSWERED;
+		now = GetCurrentTimestamp();
+		until = Min(until, deadline);
+		if (now >= until)
+			return QS_TIMED_OUT;
+		if (worker)
+			absent_since = 0;
+		else if (absent_since == 0)
+			absent_since = now;
+		else if (TimestampDifferenceExceeds(absent_since, now, WORKER_ABSENT_MS))
+			return QS_WORKER_ABSENT;
+		sleep_until(until, now, worker);
+	}
+}
+
+static char *
+copy_pieces(const Slot *slot)
+{
+	char	   *body = palloc_extended(slot->answer_length + 1, MCXT_ALLOC_HUGE);
+	char	   *end = body;
+
+	for (dsa_pointer at = slot->first_piece; DsaPointerIsValid(at);)
+	{
+		Piece	   *piece = dsa_get_address(answers, at);
+
+		memcpy(end, piece->data, piece->used);
+		end += piece->used;
+		at = piece->next;
+	}
+	*end = '\0';
+	return body;
+}
+
+/* A DONE ticket that is ours: nobody else touches it. */
+void
+qs_ticket_take(QsTicket ticket, QsTicketAnswer *answer)
+{
+	Slot	   *slot = slot_of(ticket);
+
+	Assert(slot != NULL && slot->state == TICKET_DONE && is_mine(slot));
+	answer->outcome = slot->outcome;
+	answer->status = slot->status;
+	strlcpy(answer->error, slot->error, sizeof(answer->error));
+	answer->length = slot->answer_length;
+	answer->body = copy_pieces(slot);
+	free_slot(slot);
+}
+
+void
+qs_ticket_release(QsTicket ticket)
+{
+	Slot	   *slot;
+	bool		ours = false;
+	int			proc_number = -1;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	slot = slot_of(ticket);
+	if (slot != NULL && is_mine(slot))
+	{
+		ours = slot->state != TICKET_RUNNING && slot->state != TICKET_ABANDONED;
+		if (slot->state == TICKET_RUNNING)
+		{
+			set_state(slot, TICKET_ABANDONED, false);
+			proc_number = control->worker_proc_number;
+		}
+		else if (slot->state == TICKET_QUEUED)
+			set_state(slot, TICKET_DONE, false);
+	}
+	LWLockRelease(&control->lock);
+	wake(proc_number);
+	if (ours)
+		free_slot(slot);
+}
+
+/* ---- the request worker ----------------------------------------------- */
+
+/*
+ * What runs is failed; what waits is put before the next worker; each owner is
+ * woken to see whether there is a worker.
+ */
+static void
+sweep_slots(void)
+{
+	for (int i = 0; i < qs_max_tickets; i++)
+	{
+		Slot	   *slot = &slots[i];
+
+		if (slot->state == TICKET_RUNNING)
+			make_done(slot, QS_WORKER_RESTARTED, 0, NULL);
+		else if (slot->state == TICKET_QUEUED || slot->state == TICKET_ABANDONED)
+		{
+			set_state(slot, slot->state, false);
+			wake(slot->proc_number);
+		}
+	}
+}
+
+static void
+leave_worker_place(int code, Datum arg)
+{
+	if (LWLockHeldByMe(&control->lock))
+		LWLockRelease(&control->lock);
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	control->worker_proc_number = -1;
+	sweep_slots();
+	LWLockRelease(&control->lock);
+}
+
+void
+qs_ticket_worker_start(void)
+{
+	attach_areas();
+	before_shmem_exit(leave_worker_place, (Datum) 0);
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	control->incarnation++;
+	sweep_slots();
+	control->worker_proc_number = qs_my_proc_number();
+	LWLockRelease(&control->lock);
+}
+
+bool
+qs_ticket_next_arrival(QsTicketJob *job)
+{
+	Slot	   *slot = NULL;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (control->arrivals.first >= 0)
+	{
+		slot = &slots[control->arrivals.first];
+		set_state(slot, TICKET_QUEUED, true);
+		job->ticket = ticket_of(slot);
+		job->server = slot->server;
+		job->database = slot->database;
+		job->session = slot->proc_number;
+	}
+	LWLockRelease(&control->lock);
+	return slot != NULL;
+}
+
+bool
+qs_ticket_next_abandoned(QsTicket *ticket)
+{
+	Slot	   *slot = NULL;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (control->abandoned.first >= 0)
+	{
+		slot = &slots[control->abandoned.first];
+		set_state(slot, TICKET_ABANDONED, true);
+		*ticket = ticket_of(slot);
+	}
+	LWLockRelease(&control->lock);
+	return slot != NULL;
+}
+
+static void
+describe_work(const Slot *slot, QsTicketWork *work)
+{
+	StoredRequest *stored = dsa_get_address(requests, slot->request);
+
+	work->method = slot->method;
+	work->url = stored->data;
+	work->api_key = stored->key_length > 0 ? stored->data + stored->url_length : NULL;
+	work->body = stored->has_body ? stored->data + stored->url_length + stored->key_length : NULL;
+	work->body_length = stored->body_length;
+	work->connect_timeout = slot->connect_timeout;
+	work->read = slot->read;
+	work->deadline = slot->deadline;
+}
+
+bool
+qs_ticket_start(QsTicket ticket, QsTicketWork *work)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	Slot	   *slot;
+	bool		started = false;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	slot = slot_of(ticket);
+	if (slot != NULL && slot->state == TICKET_QUEUED)
+	{
+		started = now < slot->deadline;
+		if (started)
+		{
+			slot->incarnation = control->incarnation;
+			set_state(slot, TICKET_RUNNING, false);
+			describe_work(slot, work);
+		}
+		else
+			make_done(slot, QS_TIMED_OUT, 0, NULL);
+	}
+	LWLockRelease(&control->lock);
+	return started;
+}
+
+void
+qs_ticket_forget_key(QsTicket ticket)
+{
+	Slot	   *slot = &slots[QS_TICKET_SLOT(ticket)];
+	StoredRequest *stored = dsa_get_address(requests, slot->request);
+
+	explicit_bzero(stored->data + stored->url_length, stored->key_length);
+}
+
+/* A further piece, twice as large as the last. */
+static Piece *
+add_piece(Slot *slot, Piece *last)
+{
+	Size		size = last == NULL ? FIRST_PIECE :
+		Min(LARGEST_PIECE, 2 * (last->room + offsetof(Piece, data)));
+	dsa_pointer at = dsa_allocate_extended(answers, size, DSA_ALLOC_NO_OOM);
+	Piece	   *piece;
+
+	if (!DsaPointerIsValid(at))
+		return NULL;
+	piece = dsa_get_address(answers, at);
+	piece->next = InvalidDsaPointer;
+	piece->room = size - offsetof(Piece, data);
+	piece->used = 0;
+	if (last != NULL)
+		last->next = at;
+	else
+		slot->first_piece = at;
+	slot->last_piece = at;
+	return piece;
+}
+
+bool
+qs_ticket_append(QsTicket ticket, const char *data, Size length)
+{
+	Slot	   *slot = &slots[QS_TICKET_SLOT(ticket)];
+	Piece	   *piece = DsaPointerIsValid(slot->last_piece) ?
+		dsa_get_address(answers, slot->last_piece) : NULL;
+
+	while (length > 0)
+	{
+		Size		n;
+
+		if (piece == NULL || piece->used == piece->room)
+			piece = add_piece(slot, piece);
+		if (piece == NULL)
+			return false;
+		n = Min(length, piece->room - piece->used);
+		memcpy(piece->data + piece->used, data, n);
+		piece->used += n;
+		slot->answer_length += n;
+		data += n;
+		length -= n;
+	}
+	return true;
+}
+
+void
+qs_ticket_end(QsTicket ticket, QsTicketOutcome outcome, int status, const char *error)
+{
+	Slot	   *slot;
+	bool		abandoned = false;
+
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	slot = slot_of(ticket);
+	if (slot != NULL)
+	{
+		abandoned = slot->state == TICKET_ABANDONED;
+		if (!abandoned)
+			make_done(slot, outcome, status, error);
+		else if (!slot->given)
+			set_state(slot, TICKET_ABANDONED, true);
+	}
+	LWLockRelease(&control->lock);
+	if (abandoned)
+		free_slot(slot);
+}
+
+void
+qs_ticket_expire(TimestampTz now)
+{
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < qs_max_tickets; i++)
+	{
+		if (slots[i].state == TICKET_QUEUED && slots[i].deadline <= now)
+			make_done(&slots[i], QS_TIMED_OUT, 0, NULL);
+	}
+	LWLockRelease(&control->lock);
+}

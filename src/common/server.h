@@ -1,0 +1,37 @@
+/*
+ * server.h
+ *		Registered Qdrant servers: foreign servers of qdrant_fdw, and the secrets
+ *		in their user mappings.
+ */
+#ifndef QS_SERVER_H
+#define QS_SERVER_H
+
+#include "qdrant_sync.h"
+
+typedef struct QsServer
+{
+	Oid			oid;			/* of this lookup only: pg_upgrade changes it */
+	char	   *name;
+	char	   *url;			/* scheme://host[:port][/prefix], no trailing slash */
+	char	   *api_key;		/* NULL: none */
+	int			connect_timeout;	/* ms; option connect_timeout, default 5 s */
+	int			timeout;		/* ms; option timeout: that Qdrant may take for a
+								 * write, default 60 s */
+} QsServer;
+
+/*
+ * The server of that name (NULL: setting qdrant_sync.server, else the only
+ * registered one) as userid may use it: ERROR 42501 without USAGE on it, 42704
+ * with the list of servers where it is not there or not unique.  The key is of
+ * the mapping of userid, else of PUBLIC.  Everything palloc'd in the current
+ * context.  Needs a transaction.
+ */
+extern QsServer *qs_server_get(const char *name, Oid userid);
+
+/* Overwrites the key before its memory is given back. */
+extern void qs_server_free(QsServer *server);
+
+/* Validation that is repeated at use: bytes of a header (hazard R8), a URL. */
+extern bool qs_header_value_ok(const char *value);
+
+#endif							/* QS_SERVER_H */

@@ -1,0 +1,111 @@
+/*
+ * compat.h
+ *		Every difference between the versions of PostgreSQL and libcurl that we
+ *		build against, and nothing else.
+ *
+ * No other file tests PG_VERSION_NUM or LIBCURL_VERSION_NUM.  PostgreSQL 14 to
+ * 18 are supported.
+ */
+#ifndef QS_COMPAT_H
+#define QS_COMPAT_H
+
+#include "postgres.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/rel.h"
+
+#if PG_VERSION_NUM < 140000
+#error "qdrant_sync needs PostgreSQL 14 or newer"
+#endif
+
+/* 15 split the request for shared memory from its initialisation. */
+#if PG_VERSION_NUM >= 150000
+#define QS_HAVE_SHMEM_REQUEST_HOOK 1
+#define qs_reserve_guc_prefix(prefix) MarkGUCPrefixReserved(prefix)
+#else
+#define qs_reserve_guc_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
+#endif
+
+/* Up to 15 PGDLLEXPORT is empty, and everything would be exported; we hide by default. */
+#if PG_VERSION_NUM < 160000
+#undef PGDLLEXPORT
+#define PGDLLEXPORT __attribute__((visibility("default")))
+#endif
+
+/* 16 renamed relfilenodes to relfilenumbers. */
+#if PG_VERSION_NUM >= 160000
+#define qs_relfilenumber(rel) ((rel)->rd_locator.relNumber)
+#else
+typedef Oid RelFileNumber;
+#define qs_relfilenumber(rel) ((rel)->rd_node.relNode)
+#endif
+
+/* 17 moved a process's place among all to MyProcNumber. */
+#if PG_VERSION_NUM >= 170000
+#include "storage/proc.h"
+#define qs_my_proc_number() (MyProcNumber)
+#else
+#include "storage/proc.h"
+#define qs_my_proc_number() (MyProc->pgprocno)
+#endif
+
+/* 17 gave WaitEventSets a resource owner, 18 a header of their own. */
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+#if PG_VERSION_NUM >= 170000
+#define qs_create_wait_event_set(nevents) CreateWaitEventSet(NULL, nevents)
+#else
+#define qs_create_wait_event_set(nevents) CreateWaitEventSet(TopMemoryContext, nevents)
+#endif
+
+/* 17 named the wait events of extensions. */
+#if PG_VERSION_NUM >= 170000
+#include "utils/wait_event.h"
+#define qs_wait_event(name) WaitEventExtensionNew(name)
+#else
+#include "utils/wait_event.h"
+#define qs_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+/* 15 replaced random() by a generator of its own; for jitter, not for secrets. */
+#if PG_VERSION_NUM >= 150000
+#include "common/pg_prng.h"
+#define qs_random32() pg_prng_uint32(&pg_global_prng_state)
+#else
+#define qs_random32() ((uint32) random())
+#endif
+
+/* libcurl: what http.c asks for by name and older ones lack (curlver.h is macros only). */
+#include <curl/curlver.h>
+#if LIBCURL_VERSION_NUM < 0x074200
+#error "qdrant_sync needs libcurl 7.66 or newer"
+#endif
+#define QS_CURL_HAS_PREREQFUNCTION (LIBCURL_VERSION_NUM >= 0x075000)
+#define QS_CURL_HAS_PROTOCOLS_STR (LIBCURL_VERSION_NUM >= 0x075500)
+#define QS_CURL_HAS_QUICK_EXIT (LIBCURL_VERSION_NUM >= 0x075700)
+
+/* 18 turned the attribute into a keyword-like macro. */
+#if PG_VERSION_NUM >= 180000
+#define QS_NORETURN pg_noreturn
+#else
+#define QS_NORETURN pg_attribute_noreturn()
+#endif
+
+/* 16 made object access checks generic. */
+#if PG_VERSION_NUM >= 160000
+#define qs_class_aclcheck(cls, oid, role, mode) object_aclcheck(cls, oid, role, mode)
+#define qs_foreign_server_aclcheck(oid, role, mode) \
+	object_aclcheck(ForeignServerRelationId, oid, role, mode)
+#define qs_relation_ownercheck(oid, role) \
+	object_ownercheck(RelationRelationId, oid, role)
+#else
+#define qs_foreign_server_aclcheck(oid, role, mode) \
+	pg_foreign_server_aclcheck(oid, role, mode)
+#define qs_relation_ownercheck(oid, role) pg_class_ownercheck(oid, role)
+#endif
+
+#endif							/* QS_COMPAT_H */

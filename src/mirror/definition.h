@@ -1,0 +1,93 @@
+/*
+ * definition.h
+ *		A mirror's definition: what is in the trigger's arguments, checked, and
+ *		the state rows beside it.
+ */
+#ifndef QS_DEFINITION_H
+#define QS_DEFINITION_H
+
+#include "qdrant_sync.h"
+#include "nodes/pg_list.h"
+
+/* A column of the SELECT list that the worker reads. */
+typedef struct QsColumn
+{
+	char	   *name;			/* in the point; NULL: the unnamed vector */
+	char	   *expression;		/* canonical SQL over the row's columns, every name
+								 * in it quoted and schema-qualified as needed */
+	AttrNumber	attnum;			/* a plain column's; 0: an expression */
+	Oid			type;			/* of the value (domains resolved to their base) */
+	int32		typmod;
+} QsColumn;
+
+/*
+ * Definition as the trigger on the table says, resolved against today's table.
+ * The arguments are pairs: name, value.  version 1: server, collection, key,
+ * vector, payload ("*" or a canonical list), distance.
+ */
+typedef struct QsDefinition
+{
+	Oid			relid;
+	Oid			owner;			/* of the table; its rows are read as this role */
+	char	   *schema;
+	char	   *table;
+	char	   *server;
+	char	   *collection;
+	char	   *distance;		/* Cosine, Dot, Euclid, Manhattan */
+	char	   *key_name;
+	AttrNumber	key_attnum;
+	Oid			key_type;		/* int2, int4, int8 or uuid */
+	List	   *vectors;		/* of QsColumn; at least one; all dense */
+	int			dimension;		/* of the first vector, where its type or the
+								 * table's rows say it; 0: not known yet */
+	bool		payload_all;
+	List	   *payload;		/* of QsColumn */
+} QsDefinition;
+
+/* Row of qdrant_internal.mirror. */
+typedef struct QsMirrorRow
+{
+	int64		id;
+	Oid			relid;
+	bool		ours;			/* armed by this cluster and database */
+	char	   *server;
+	char	   *collection;
+	AttrNumber	key_attnum;
+	Oid			key_type;
+	Oid			segments[2];
+	bool		paused;
+	int64		resumed;
+	int64		take_over;
+	int64		sweep;
+	bool		dropped;
+	bool		drop_collection;
+} QsMirrorRow;
+
+/*
+ * Reads the definition from the trigger on the relation, which the caller has
+ * locked (AccessShareLock is enough).  Returns NULL where there is no trigger of
+ * ours; ERROR where there is one that cannot be followed (a column that is not
+ * there, a type that cannot be mirrored): the message says what to do.
+ * Everything is palloc'd in the current context.
+ */
+extern QsDefinition *qs_definition_read(Oid relid);
+
+/* Row of the mirror of this relation that is not dropped; NULL: none. */
+extern QsMirrorRow *qs_mirror_row_by_relid(Oid relid);
+
+/* All rows, dropped ones and those of other databases too: list of QsMirrorRow. */
+extern List *qs_mirror_rows(void);
+
+/* OIDs of ours, looked up once per process and cached; InvalidOid: no extension here. */
+extern Oid	qs_internal_relation(const char *name);
+
+/* OID of the extension; InvalidOid where this database has none. */
+extern Oid	qs_extension_oid(void);
+
+/* Segments of a mirror: made in the caller's transaction, as the extension's owner. */
+extern void qs_segments_make(int64 mirror, Oid segments[2]);
+
+/* Drops what is left of them; false: somebody holds a lock, try later.  Worker only. */
+extern bool qs_segments_drop(const Oid segments[2]);
+
+#endif							/* QS_DEFINITION_H */

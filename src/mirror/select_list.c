@@ -1,0 +1,344 @@
+/*
+ * select_list.c
+ *		From the SELECT list that a user typed to columns that the worker can read
+ *		later, under another search_path and role.
+ *
+ * Runs in sessions (qdrant_mirror, with the caller's search_path) and in the
+ * sync worker (with search_path pinned, on the text that came out here).
+ * Analysis looks names up and runs no user's code.  Refused is everything that
+ * is no function of one row: the worker reads a row at any time and any number
+ * of times, and must get the same point.
+ */
+#include "qdrant_sync.h"
+#include "mirror/catalog.h"
+#include "mirror/select_list.h"
+
+#include "access/sysattr.h"
+#include "lib/stringinfo.h"
+#include "nodes/nodeFuncs.h"
+#include "nodes/parsenodes.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_coerce.h"
+#include "parser/parse_collate.h"
+#include "parser/parse_expr.h"
+#include "parser/parse_node.h"
+#include "parser/parse_relation.h"
+#include "parser/parser.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/ruleutils.h"
+#include "catalog/pg_type.h"
+
+/* What messages need: the text as it was parsed, and the argument's name. */
+typedef struct ListSource
+{
+	const char *what;
+	char	   *text;			/* "SELECT " and the list */
+	Relation	rel;
+	bool		sole_unnamed;
+	Oid			plan_as;
+	List	   *deparse_context;
+} ListSource;
+
+/* Errors point into the list, not into the statement that called us. */
+static void
+point_into_list(void *arg)
+{
+	ListSource *source = arg;
+	int			position = geterrposition();
+
+	if (position > 0)
+	{
+		errposition(0);
+		internalerrposition(position);
+		internalerrquery(source->text);
+	}
+	errcontext("%s of the mirror of table \"%s\"", source->what,
+			   RelationGetRelationName(source->rel));
+}
+
+static bool
+only_target_list(const SelectStmt *select)
+{
+	return select->op == SETOP_NONE && select->distinctClause == NIL &&
+		select->intoClause == NULL && select->fromClause == NIL &&
+		select->whereClause == NULL && select->groupClause == NIL &&
+		select->havingClause == NULL && select->windowClause == NIL &&
+		select->valuesLists == NIL && select->sortClause == NIL &&
+		select->limitOffset == NULL && select->limitCount == NULL &&
+		select->lockingClause == NIL && select->withClause == NULL;
+}
+
+/* The mistake of who thinks of text[]. */
+static void
+refuse_array_literal(const ListSource *source, const char *list)
+{
+	if (list[strspn(list, " \t\r\n")] == '{')
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s is a SELECT list, not an array", source->what),
+				 errhint("Write the columns as after SELECT: 'title, round(price, 2) AS price'.")));
+}
+
+static List *
+parse_targets(const ListSource *source)
+{
+	List	   *statements = raw_parser(source->text, RAW_PARSE_DEFAULT);
+	Node	   *statement;
+
+	statement = list_length(statements) == 1 ? linitial_node(RawStmt, statements)->stmt : NULL;
+	if (statement == NULL || !IsA(statement, SelectStmt) ||
+		!only_target_list((SelectStmt *) statement))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s must be a SELECT list and nothing else", source->what),
+				 errdetail("Given is: %s", source->text + strlen("SELECT "))));
+	return ((SelectStmt *) statement)->targetList;
+}
+
+static bool
+is_star(Node *node)
+{
+	return IsA(node, ColumnRef) && IsA(llast(((ColumnRef *) node)->fields), A_Star);
+}
+
+static QS_NORETURN void refuse(ParseState *pstate, Node *item, int code, const char *why);
+
+static void
+refuse(ParseState *pstate, Node *item, int code, const char *why)
+{
+	ereport(ERROR,
+			(errcode(code),
+			 errmsg("%s cannot be part of a mirror", why),
+			 errhint("What is sent must depend on the columns of its own row alone, and always in the same way."),
+			 parser_errposition(pstate, exprLocation(item))));
+	pg_unreachable();
+}
+
+/* Columns that are not the table's own: system columns, and the row as a whole. */
+static void
+refuse_unfit_columns(ParseState *pstate, Node *item, Node *expr)
+{
+	Bitmapset  *attnums = NULL;
+	int			member = -1;
+
+	pull_varattnos(expr, 1, &attnums);
+	while ((member = bms_next_member(attnums, member)) >= 0)
+	{
+		AttrNumber	attnum = member + FirstLowInvalidHeapAttributeNumber;
+
+		if (attnum < 0)
+			refuse(pstate, item, ERRCODE_FEATURE_NOT_SUPPORTED, "a system column");
+		if (attnum == 0)
+			refuse(pstate, item, ERRCODE_FEATURE_NOT_SUPPORTED, "the whole row as one value");
+	}
+}
+
+/*
+ * Planning puts in what analysis leaves out (defaults of arguments, bodies of
+ * SQL functions), and runs immutable functions: as the role that will run them.
+ */
+static bool
+mutable_when_planned(Node *expr, Oid role)
+{
+	QsIdentity	saved;
+	bool		result;
+
+	qs_as_role(role, true, &saved);
+	result = contain_mutable_functions((Node *) expression_planner(copyObject((Expr *) expr)));
+	qs_as_before(&saved);
+	return result;
+}
+
+static void
+refuse_unfit(ParseState *pstate, const ListSource *source, Node *item, Node *expr)
+{
+	if (pstate->p_hasAggs)
+		refuse(pstate, item, ERRCODE_FEATURE_NOT_SUPPORTED, "an aggregate function");
+	if (pstate->p_hasWindowFuncs)
+		refuse(pstate, item, ERRCODE_FEATURE_NOT_SUPPORTED, "a window function");
+	if (pstate->p_hasSubLinks)
+		refuse(pstate, item, ERRCODE_FEATURE_NOT_SUPPORTED, "a subquery");
+	if (pstate->p_hasTargetSRFs)
+		refuse(pstate, item, ERRCODE_FEATURE_NOT_SUPPORTED, "a set-returning function");
+	refuse_unfit_columns(pstate, item, expr);
+	if (contain_mutable_functions(expr) ||
+		(OidIsValid(source->plan_as) && mutable_when_planned(expr, source->plan_as)))
+		refuse(pstate, item, ERRCODE_INVALID_OBJECT_DEFINITION,
+			   "an expression that is not immutable");
+}
+
+/* Later versions give these a meaning. */
+static void
+check_name(ParseState *pstate, const ResTarget *target)
+{
+	if (target->name == NULL)
+		return;
+	if (strchr(target->name, '.') != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a nested name (\"%s\") is not supported yet", target->name),
+				 parser_errposition(pstate, target->location)));
+	if (strncmp(target->name, "_qs_", 4) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RESERVED_NAME),
+				 errmsg("the name \"%s\" is reserved", target->name),
+				 errdetail("Names that begin with \"_qs_\" are used by %s itself.", QS_EXTENSION),
+				 parser_errposition(pstate, target->location)));
+}
+
+static void
+set_type(QsColumn *column, Oid type, int32 typmod)
+{
+	column->typmod = typmod;
+	column->type = getBaseTypeAndTypmod(type, &column->typmod);
+}
+
+QsColumn *
+qs_plain_column(Relation rel, AttrNumber attnum)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+	QsColumn   *column = palloc0(sizeof(QsColumn));
+
+	column->name = pstrdup(NameStr(attribute->attname));
+	column->expression = pstrdup(quote_identifier(column->name));
+	column->attnum = attnum;
+	set_type(column, attribute->atttypid, attribute->atttypmod);
+	return column;
+}
+
+static Node *
+transform_item(ParseState *pstate, const ListSource *source, ResTarget *target)
+{
+	Node	   *expr;
+
+	if (is_star(target->val))
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("* cannot be part of a list here"),
+				 errhint("Name the columns, or give payload => '*' alone."),
+				 parser_errposition(pstate, exprLocation(target->val))));
+	expr = transformExpr(pstate, target->val, EXPR_KIND_SELECT_TARGET);
+	if (exprType(expr) == UNKNOWNOID)
+		expr = coerce_type(pstate, expr, UNKNOWNOID, TEXTOID, -1, COERCION_IMPLICIT,
+						   COERCE_IMPLICIT_CAST, -1);
+	assign_expr_collations(pstate, expr);
+	refuse_unfit(pstate, source, target->val, expr);
+	return expr;
+}
+
+static QsColumn *
+resolve_item(ParseState *pstate, const ListSource *source, ResTarget *target, bool sole)
+{
+	Node	   *expr = transform_item(pstate, source, target);
+	QsColumn   *column;
+
+	if (IsA(expr, Var))
+		column = qs_plain_column(source->rel, ((Var *) expr)->varattno);
+	else
+	{
+		column = palloc0(sizeof(QsColumn));
+		column->expression = deparse_expression(expr, source->deparse_context, false, false);
+		set_type(column, exprType(expr), exprTypmod(expr));
+	}
+	check_name(pstate, target);
+	if (target->name != NULL)
+		column->name = pstrdup(target->name);
+	else if (sole && source->sole_unnamed)
+		column->name = NULL;
+	else if (column->name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("an expression in %s has no name", source->what),
+				 errhint("Write: %s AS name.", column->expression),
+				 parser_errposition(pstate, exprLocation(target->val))));
+	return column;
+}
+
+static void
+refuse_duplicate(ParseState *pstate, const ListSource *source, List *columns,
+				 const QsColumn *column, const ResTarget *target)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+	{
+		if (strcmp(((QsColumn *) lfirst(lc))->name, column->name) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_COLUMN),
+					 errmsg("the name \"%s\" is twice in %s", column->name, source->what),
+					 parser_errposition(pstate, exprLocation(target->val))));
+	}
+}
+
+static ParseState *
+start_analysis(const ListSource *source)
+{
+	ParseState *pstate = make_parsestate(NULL);
+	ParseNamespaceItem *item;
+
+	pstate->p_sourcetext = source->text;
+	item = addRangeTableEntryForRelation(pstate, source->rel, AccessShareLock, NULL, false, true);
+	addNSItemToQuery(pstate, item, true, true, true);
+	return pstate;
+}
+
+/*
+ * Names are looked up by the search_path of whoever calls; what comes out is
+ * written under the pinned one, so that every name in it says its schema.
+ */
+static List *
+resolve_list(ListSource *source)
+{
+	List	   *targets = parse_targets(source);
+	ParseState *pstate = start_analysis(source);
+	List	   *columns = NIL;
+	ListCell   *lc;
+
+	foreach(lc, targets)
+	{
+		ResTarget  *target = lfirst_node(ResTarget, lc);
+		QsColumn   *column = resolve_item(pstate, source, target, list_length(targets) == 1);
+
+		refuse_duplicate(pstate, source, columns, column, target);
+		columns = lappend(columns, column);
+	}
+	free_parsestate(pstate);
+	return columns;
+}
+
+List *
+qs_select_list(Relation rel, const char *what, const char *list, bool sole_unnamed, Oid plan_as)
+{
+	ListSource	source = {what, psprintf("SELECT %s", list), rel, sole_unnamed, plan_as, NIL};
+	ErrorContextCallback callback = {error_context_stack, point_into_list, &source};
+	List	   *columns;
+
+	source.deparse_context = deparse_context_for(RelationGetRelationName(rel),
+												 RelationGetRelid(rel));
+	refuse_array_literal(&source, list);
+	error_context_stack = &callback;
+	columns = resolve_list(&source);
+	error_context_stack = callback.previous;
+	return columns;
+}
+
+char *
+qs_select_list_text(List *columns, bool always_named)
+{
+	StringInfoData text;
+	ListCell   *lc;
+
+	initStringInfo(&text);
+	foreach(lc, columns)
+	{
+		QsColumn   *column = lfirst(lc);
+
+		appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", column->expression);
+		if (column->name == NULL)
+			continue;
+		if (always_named || strcmp(column->expression, quote_identifier(column->name)) != 0)
+			appendStringInfo(&text, " AS %s", quote_identifier(column->name));
+	}
+	return text.data;
+}

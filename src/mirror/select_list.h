@@ -1,0 +1,27 @@
+/*
+ * select_list.h
+ *		SELECT lists over one table's columns, as a mirror's definition holds them.
+ */
+#ifndef QS_SELECT_LIST_H
+#define QS_SELECT_LIST_H
+
+#include "mirror/definition.h"
+
+/*
+ * Parses the list against the relation and returns QsColumns.  what names the
+ * argument in messages.  sole_unnamed: a list of one item may leave out its name
+ * (name is then NULL), and a name given with AS is kept as given.
+ *
+ * plan_as: role as which expressions are also planned, which runs immutable
+ * functions of constants; InvalidOid: no user's code is run.
+ */
+extern List *qs_select_list(Relation rel, const char *what, const char *list,
+							bool sole_unnamed, Oid plan_as);
+
+/* The list in a form that means the same under any search_path; palloc'd. */
+extern char *qs_select_list_text(List *columns, bool always_named);
+
+/* A plain column of the relation. */
+extern QsColumn *qs_plain_column(Relation rel, AttrNumber attnum);
+
+#endif							/* QS_SELECT_LIST_H */

@@ -1,0 +1,83 @@
+/*
+ * http.h
+ *		HTTP for both workers: requests in, outcomes out, over one libcurl multi
+ *		handle that is waited for together with the process's latch.
+ *
+ * Knows nothing of tables, mirrors or tickets.  No function here raises an
+ * ERROR from inside libcurl; none is called with a transaction open except
+ * qs_http_submit and qs_http_next.
+ */
+#ifndef QS_HTTP_H
+#define QS_HTTP_H
+
+#include "qdrant_sync.h"
+#include "lib/stringinfo.h"
+
+typedef struct QsHttp QsHttp;	/* opaque: multi handle, descriptors, wait set */
+typedef struct QsExchange QsExchange;	/* opaque: one request under way */
+
+/* Takes a piece of the answer; false refuses it and ends the transfer. */
+typedef bool (*QsHttpSink) (void *arg, const char *data, Size length);
+
+typedef struct QsHttpRequest
+{
+	const char *method;			/* GET, POST, PUT, PATCH, DELETE */
+	const char *url;			/* whole; its path is sent as it is (hazard R7) */
+	const char *body;			/* borrowed until the outcome is taken; NULL: none */
+	Size		body_length;
+	const char *api_key;		/* copied; NULL: none */
+	int			connect_timeout;	/* ms */
+	int			timeout;		/* ms for the whole exchange; 0: none, only keepalive */
+	Size		max_answer;		/* bytes; more is an error "answer too large" */
+	bool		read;			/* safe to repeat: one silent retry on a reused
+								 * connection that was closed (hazard R11) */
+	QsHttpSink	sink;			/* NULL: the answer is collected into the outcome */
+	void	   *sink_arg;
+	void	   *owner;			/* the caller's own */
+} QsHttpRequest;
+
+typedef struct QsHttpOutcome
+{
+	void	   *owner;
+	int			status;			/* HTTP status; 0: no whole answer */
+	bool		sent;			/* a byte of the body may have left: with status 0
+								 * the request is in doubt */
+	bool		resent;			/* libcurl sent it twice (CURLINFO_NUM_CONNECTS) */
+	int			retry_after;	/* seconds; -1: no such header */
+	bool		json;			/* content-type is JSON */
+	char	   *answer;			/* NUL-terminated, malloc'd or owned by the
+								 * exchange: valid until qs_http_release; NULL with
+								 * a sink */
+	Size		answer_length;
+	char		error[256];		/* status 0: why, without secrets */
+} QsHttpOutcome;
+
+/* Made in a worker after fork; connections per host bounded.  TopMemoryContext. */
+extern QsHttp *qs_http_create(int connections_per_host);
+extern void qs_http_set_connections(QsHttp *http, int connections_per_host);
+extern void qs_http_destroy(QsHttp *http);
+
+/* Starts a request.  ERROR only for lack of memory, and then nothing is under way. */
+extern QsExchange *qs_http_submit(QsHttp *http, const QsHttpRequest *request);
+
+/* Drops a request whatever its state; its outcome is in doubt to the caller. */
+extern void qs_http_cancel(QsHttp *http, QsExchange *exchange);
+
+/* Number of requests under way. */
+extern int	qs_http_running(const QsHttp *http);
+
+/*
+ * Drives transfers and sleeps until the latch is set, a transfer ended, or
+ * timeout ms passed (-1: for ever).  Resets the latch.  The caller handles
+ * interrupts.  Must not be called inside a transaction.
+ */
+extern void qs_http_wait(QsHttp *http, long timeout);
+
+/* Next ended exchange, or NULL; its outcome stays valid until released. */
+extern QsExchange *qs_http_next(QsHttp *http, QsHttpOutcome **outcome);
+extern void qs_http_release(QsHttp *http, QsExchange *exchange);
+
+/* Percent-encodes everything but unreserved characters into out. */
+extern void qs_append_percent_encoded(StringInfo out, const char *segment);
+
+#endif							/* QS_HTTP_H */

@@ -1,0 +1,91 @@
+/*
+ * qdrant_json.h
+ *		Qdrant's own JSON documents: built and inspected with jansson.
+ *
+ * qdrant_json.c is the only file that includes jansson.h, and includes no
+ * header of PostgreSQL: every postgres binary exports a function json_object of
+ * its own (hazard R1).  Plain C: malloc'd results (freed by the caller with
+ * free()), no ereport.  NULL or false means "not such a document" or no memory.
+ */
+#ifndef QS_QDRANT_JSON_H
+#define QS_QDRANT_JSON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* The envelope of any answer. */
+typedef struct QsEnvelope
+{
+	bool		valid;			/* an object with "status", "time" as Qdrant's */
+	bool		ok;				/* "status": "ok" (or "accepted") */
+	char		error[512];		/* status.error, cut to fit, "" if none */
+	char		update_status[16];	/* result.status of a write: completed,
+									 * acknowledged, wait_timeout, clock_rejected; "" */
+	int64_t		operation_id;	/* result.operation_id; -1: none */
+	bool		result_true;	/* "result": true */
+} QsEnvelope;
+
+extern void qs_json_envelope(const char *text, size_t length, QsEnvelope *envelope);
+
+/* GET / : "1.18.3" into version; false if it is not Qdrant's. */
+extern bool qs_json_version(const char *text, size_t length, char *version, size_t size);
+
+/* GET /cluster: number of peers; 0: standalone; -1: not such an answer. */
+extern int	qs_json_peers(const char *text, size_t length);
+
+/* A vector of a collection's configuration. */
+typedef struct QsVectorConfig
+{
+	char		name[201];		/* "": the unnamed one */
+	int			size;
+	char		distance[16];
+} QsVectorConfig;
+
+typedef struct QsCollectionInfo
+{
+	bool		valid;
+	int64_t		points;			/* points_count; -1: not said */
+	int			replicas;		/* replication_factor, at least 1 */
+	int			shards;
+	int			vector_count;	/* dense vectors */
+	QsVectorConfig vectors[16];	/* the first 16 */
+} QsCollectionInfo;
+
+/* GET /collections/{c} */
+extern void qs_json_collection_info(const char *text, size_t length, QsCollectionInfo *info);
+
+/* GET .../aliases: malloc'd array of malloc'd names of aliases of that collection
+ * (collection NULL: all), -1: not such an answer. */
+extern int	qs_json_aliases(const char *text, size_t length, const char *collection,
+							char ***names);
+extern void qs_json_free_names(char **names, int n);
+
+/* GET /aliases: collection that this alias means, malloc'd; NULL: no such alias. */
+extern char *qs_json_alias_target(const char *text, size_t length, const char *alias);
+
+/* Body of PUT /collections/{c}. */
+extern char *qs_json_create_collection(const QsVectorConfig *vectors, int n);
+
+/* Bodies of POST /collections/aliases. */
+extern char *qs_json_create_alias(const char *collection, const char *alias);
+extern char *qs_json_rename_alias(const char *old_alias, const char *new_alias);
+extern char *qs_json_delete_alias(const char *alias);
+
+/* Body of POST .../points/scroll for ids alone; offset: JSON text of an id or NULL. */
+extern char *qs_json_scroll(int limit, const char *offset);
+
+/* A page of ids: each as JSON text ("17" or "\"uuid\"" without the quotes).
+ * next: malloc'd JSON text of next_page_offset, NULL: the last page. */
+typedef struct QsIdPage
+{
+	bool		valid;
+	int			n;
+	char	  **ids;			/* malloc'd texts: digits or a uuid */
+	char	   *next;
+} QsIdPage;
+
+extern void qs_json_id_page(const char *text, size_t length, QsIdPage *page);
+extern void qs_json_free_id_page(QsIdPage *page);
+
+#endif							/* QS_QDRANT_JSON_H */

@@ -1,0 +1,314 @@
+/*
+ * call.c
+ *		Endpoints and calls of the sync worker, over net/http.h.
+ */
+#include "qdrant_sync.h"
+#include "common/settings.h"
+#include "net/outcome.h"
+#include "sync/call.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* A server that answers later than this would hold a collection's claim up. */
+#define READ_TIMEOUT_MS (30 * 1000)
+
+/*
+ * The client must not give up before the server does (hazard 1): the server is
+ * told its own time-out, and only one that hangs meets this bound.
+ */
+#define WRITE_HARD_TIMEOUT_MS (10 * 60 * 1000)
+
+static QsHttp *http = NULL;
+static dlist_head endpoints = DLIST_STATIC_INIT(endpoints);
+
+void
+qs_calls_init(void)
+{
+	http = qs_http_create(qs_sync_connections + 2);
+}
+
+QsEndpoint *
+qs_endpoint_get(const char *server_name, Oid owner)
+{
+	QsEndpoint *endpoint;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &endpoints)
+	{
+		endpoint = dlist_container(QsEndpoint, node, iter.cur);
+		if (endpoint->owner == owner && strcmp(endpoint->server_name, server_name) == 0)
+			return endpoint;
+	}
+	endpoint = MemoryContextAllocZero(TopMemoryContext, sizeof(QsEndpoint));
+	endpoint->server_name = MemoryContextStrdup(TopMemoryContext, server_name);
+	endpoint->owner = owner;
+	dlist_push_tail(&endpoints, &endpoint->node);
+	return endpoint;
+}
+
+void
+qs_endpoints_invalidate(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &endpoints)
+	{
+		QsEndpoint *endpoint = dlist_container(QsEndpoint, node, iter.cur);
+
+		if (endpoint->server != NULL)
+			qs_server_free(endpoint->server);
+		endpoint->server = NULL;
+		endpoint->state = QS_ENDPOINT_UNKNOWN;
+		endpoint->failures = 0;
+		endpoint->not_before = 0;
+	}
+}
+
+/* The look-up's own ERROR (no such server, no USAGE) becomes endpoint->error. */
+bool
+qs_endpoint_resolve(QsEndpoint *endpoint)
+{
+	MemoryContext old = CurrentMemoryContext;
+	volatile bool found = true;
+
+	if (endpoint->server != NULL)
+		return true;
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(TopMemoryContext);
+		endpoint->server = qs_server_get(endpoint->server_name, endpoint->owner);
+		MemoryContextSwitchTo(old);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(old);
+		error = CopyErrorData();
+		FlushErrorState();
+		strlcpy(endpoint->error, error->message, sizeof(endpoint->error));
+		FreeErrorData(error);
+		found = false;
+	}
+	PG_END_TRY();
+	return found;
+}
+
+static void
+cluster_answered(void *arg, const QsHttpOutcome *outcome)
+{
+	QsEndpoint *endpoint = arg;
+	int			peers;
+
+	if (outcome->status == 0)
+	{
+		endpoint->state = QS_ENDPOINT_UNKNOWN;
+		qs_endpoint_failed(endpoint);
+		strlcpy(endpoint->error, outcome->error, sizeof(endpoint->error));
+		return;
+	}
+	/* A key without the right to see this says nothing; standalone is assumed. */
+	peers = outcome->status == 200 ? qs_json_peers(outcome->answer, outcome->answer_length) : 0;
+	endpoint->in_cluster = peers > 1;
+	endpoint->state = QS_ENDPOINT_READY;
+	qs_endpoint_answered(endpoint);
+}
+
+/* Writes take timeout= and answer wait_timeout from 1.17 on (hazard 1). */
+static bool
+version_is_enough(const char *version)
+{
+	int			major = 0;
+	int			minor = 0;
+
+	if (sscanf(version, "%d.%d", &major, &minor) != 2)
+		return false;
+	return major > 1 || (major == 1 && minor >= 17);
+}
+
+static void
+version_answered(void *arg, const QsHttpOutcome *outcome)
+{
+	QsEndpoint *endpoint = arg;
+
+	endpoint->state = QS_ENDPOINT_UNKNOWN;
+	if (outcome->status != 200 ||
+		!qs_json_version(outcome->answer, outcome->answer_length,
+						 endpoint->version, sizeof(endpoint->version)))
+	{
+		qs_endpoint_failed(endpoint);
+		if (outcome->status == 0)
+			strlcpy(endpoint->error, outcome->error, sizeof(endpoint->error));
+		else
+			snprintf(endpoint->error, sizeof(endpoint->error),
+					 "server \"%s\" did not say that it is a Qdrant (HTTP status %d)",
+					 endpoint->server_name, outcome->status);
+		return;
+	}
+	if (!version_is_enough(endpoint->version))
+	{
+		snprintf(endpoint->error, sizeof(endpoint->error),
+				 "server \"%s\" is Qdrant %s, and mirrors need 1.17 or newer",
+				 endpoint->server_name, endpoint->version);
+		endpoint->state = QS_ENDPOINT_UNUSABLE;
+		qs_endpoint_wait(endpoint, 60 * 1000);
+		return;
+	}
+	endpoint->state = QS_ENDPOINT_ASKING;
+	qs_call_read(endpoint, "GET", "/cluster", NULL, cluster_answered, endpoint);
+}
+
+bool
+qs_endpoint_ready(QsEndpoint *endpoint)
+{
+	bool		ask = endpoint->state == QS_ENDPOINT_UNKNOWN ||
+		endpoint->state == QS_ENDPOINT_UNUSABLE;
+
+	if (ask && endpoint->server != NULL && GetCurrentTimestamp() >= endpoint->not_before)
+	{
+		endpoint->state = QS_ENDPOINT_ASKING;
+		qs_call_read(endpoint, "GET", "/", NULL, version_answered, endpoint);
+	}
+	return endpoint->state == QS_ENDPOINT_READY;
+}
+
+int
+qs_endpoint_room(const QsEndpoint *endpoint, TimestampTz now)
+{
+	if (endpoint->state != QS_ENDPOINT_READY || now < endpoint->not_before)
+		return 0;
+	if (endpoint->failures > 0)
+		return endpoint->running == 0 ? 1 : 0;
+	return Max(0, qs_sync_connections - endpoint->running);
+}
+
+void
+qs_endpoint_wait(QsEndpoint *endpoint, int milliseconds)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
+
+	endpoint->not_before = Max(endpoint->not_before, until);
+}
+
+void
+qs_endpoint_failed(QsEndpoint *endpoint)
+{
+	endpoint->failures++;
+	qs_endpoint_wait(endpoint, qs_backoff_ms(endpoint->failures, qs_random32()));
+}
+
+void
+qs_endpoint_answered(QsEndpoint *endpoint)
+{
+	endpoint->failures = 0;
+}
+
+TimestampTz
+qs_endpoints_next_wake(TimestampTz now)
+{
+	TimestampTz next = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &endpoints)
+	{
+		QsEndpoint *endpoint = dlist_container(QsEndpoint, node, iter.cur);
+
+		if (endpoint->not_before > now && (next == 0 || endpoint->not_before < next))
+			next = endpoint->not_before;
+	}
+	return next;
+}
+
+static QsCall *
+start_call(QsCall *call, const char *method, const char *path, Size length)
+{
+	QsServer   *server = call->endpoint->server;
+	QsHttpRequest request = {0};
+	char	   *url = psprintf("%s%s", server->url, path);
+
+	request.method = method;
+	request.url = url;
+	request.body = call->body;
+	request.body_length = length;
+	request.api_key = server->api_key;
+	request.connect_timeout = server->connect_timeout;
+	request.timeout = call->write ? Max(WRITE_HARD_TIMEOUT_MS, 2 * server->timeout)
+		: READ_TIMEOUT_MS;
+	request.max_answer = call->write ? 1024 * 1024 : 64 * 1024 * 1024;
+	request.read = !call->write;
+	request.owner = call;
+	call->exchange = qs_http_submit(http, &request);
+	if (call->write)
+		call->endpoint->running++;
+	pfree(url);
+	return call;
+}
+
+static QsCall *
+make_call(QsEndpoint *endpoint, char *body, bool write, QsCallFinished finished, void *arg)
+{
+	QsCall	   *call = MemoryContextAllocZero(TopMemoryContext, sizeof(QsCall));
+
+	Assert(endpoint->server != NULL);
+	call->finished = finished;
+	call->arg = arg;
+	call->endpoint = endpoint;
+	call->body = body;
+	call->write = write;
+	return call;
+}
+
+QsCall *
+qs_call_write(QsEndpoint *endpoint, const char *method, const char *path,
+			  char *body, Size length, QsCallFinished finished, void *arg)
+{
+	return start_call(make_call(endpoint, body, true, finished, arg), method, path, length);
+}
+
+QsCall *
+qs_call_read(QsEndpoint *endpoint, const char *method, const char *path,
+			 char *body, QsCallFinished finished, void *arg)
+{
+	return start_call(make_call(endpoint, body, false, finished, arg), method, path,
+					  body ? strlen(body) : 0);
+}
+
+static void
+free_call(QsCall *call)
+{
+	if (call->write)
+		call->endpoint->running--;
+	if (call->body != NULL)
+		pfree(call->body);
+	pfree(call);
+}
+
+void
+qs_call_cancel(QsCall *call)
+{
+	qs_http_cancel(http, call->exchange);
+	free_call(call);
+}
+
+void
+qs_calls_dispatch(void)
+{
+	QsHttpOutcome *outcome;
+	QsExchange *exchange;
+
+	while ((exchange = qs_http_next(http, &outcome)) != NULL)
+	{
+		QsCall	   *call = outcome->owner;
+
+		call->finished(call->arg, outcome);
+		qs_http_release(http, exchange);
+		free_call(call);
+	}
+}
+
+void
+qs_calls_wait(long timeout)
+{
+	qs_http_wait(http, timeout);
+}

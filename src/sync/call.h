@@ -1,0 +1,101 @@
+/*
+ * call.h
+ *		Servers as the sync worker sees them, and requests to them.
+ *
+ * An endpoint is a server with the key of one role: the owner of a mirrored
+ * table.  It paces its requests: a number in flight, a wait after failures with
+ * one probe (the breaker), and what the server said of itself.
+ */
+#ifndef QS_CALL_H
+#define QS_CALL_H
+
+#include "common/server.h"
+#include "lib/ilist.h"
+#include "net/http.h"
+#include "datatype/timestamp.h"
+
+typedef enum QsEndpointState
+{
+	QS_ENDPOINT_UNKNOWN,		/* not asked yet, or again after a failure */
+	QS_ENDPOINT_ASKING,
+	QS_ENDPOINT_READY,
+	QS_ENDPOINT_UNUSABLE		/* error says why */
+} QsEndpointState;
+
+typedef struct QsEndpoint
+{
+	QsEndpointState state;
+	dlist_node	node;
+	char	   *server_name;
+	Oid			owner;
+	QsServer   *server;			/* NULL: not looked up yet, or it may have changed */
+	bool		in_cluster;		/* more than one peer */
+	char		version[32];
+	char		error[600];
+	int			running;		/* writes in flight */
+	int			failures;		/* in a row */
+	TimestampTz not_before;		/* no request starts earlier */
+} QsEndpoint;
+
+typedef struct QsCall QsCall;
+
+/* arg is the caller's; the outcome is valid during the call only. */
+typedef void (*QsCallFinished) (void *arg, const QsHttpOutcome *outcome);
+
+struct QsCall
+{
+	QsCallFinished finished;
+	void	   *arg;
+	QsEndpoint *endpoint;
+	QsExchange *exchange;
+	char	   *body;			/* palloc'd; freed with the call */
+	bool		write;			/* counted in endpoint->running */
+};
+
+extern void qs_calls_init(void);
+
+/*
+ * Endpoint for server and role; the same for every mirror that names them.  It
+ * is looked up when it is first used; needs a transaction only then.
+ */
+extern QsEndpoint *qs_endpoint_get(const char *server_name, Oid owner);
+
+/* Looks the server up where that is due; false with endpoint->error. Needs a transaction. */
+extern bool qs_endpoint_resolve(QsEndpoint *endpoint);
+
+/* Asks who the server is, where that is due.  True where it is ready for use. */
+extern bool qs_endpoint_ready(QsEndpoint *endpoint);
+
+/* Servers or mappings changed: look all of them up again. */
+extern void qs_endpoints_invalidate(void);
+
+/* How many writes may start now. */
+extern int	qs_endpoint_room(const QsEndpoint *endpoint, TimestampTz now);
+
+/* It failed: wait, longer each time.  It answered: no wait. */
+extern void qs_endpoint_failed(QsEndpoint *endpoint);
+extern void qs_endpoint_answered(QsEndpoint *endpoint);
+extern void qs_endpoint_wait(QsEndpoint *endpoint, int milliseconds);
+
+/* Earliest moment at which an endpoint's wait ends; 0: none waits. */
+extern TimestampTz qs_endpoints_next_wake(TimestampTz now);
+
+/*
+ * Starts a request.  path begins with "/"; body is palloc'd and handed over
+ * (NULL: none).  Not inside a transaction.
+ */
+extern QsCall *qs_call_write(QsEndpoint *endpoint, const char *method, const char *path,
+							 char *body, Size length, QsCallFinished finished, void *arg);
+extern QsCall *qs_call_read(QsEndpoint *endpoint, const char *method, const char *path,
+							char *body, QsCallFinished finished, void *arg);
+
+/* Gives a request up: to its server it is in doubt.  finished is not called. */
+extern void qs_call_cancel(QsCall *call);
+
+/* Ends what has ended: calls finished for each, then frees it. */
+extern void qs_calls_dispatch(void);
+
+/* Sleeps until there is something to do. */
+extern void qs_calls_wait(long timeout);
+
+#endif							/* QS_CALL_H */

@@ -1,0 +1,282 @@
+/*
+ * create.c
+ *		A mirror's collection: found, checked or made before the first claim; and
+ *		what is left of it after qdrant_unmirror.
+ *
+ * Sync worker only.  One request at a time (task->call); what is not known is
+ * asked again.
+ */
+#include "qdrant_sync.h"
+#include "net/outcome.h"
+#include "sync/task.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/* How often an empty table is looked at for a first row that has a vector. */
+#define LOOK_MS 1000
+
+static void
+later(QsTask *task, const QsHttpOutcome *outcome)
+{
+	QsWriteOutcome judged;
+
+	qs_write_outcome(outcome, false, &judged);
+	if (judged.verdict == QS_DENIED)
+		qs_task_fail(task, "%s", judged.message);
+	else
+	{
+		qs_endpoint_failed(task->endpoint);
+		qs_task_retry_later(task, judged.message);
+	}
+}
+
+static void
+give_dimensions(QsTask *task)
+{
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
+}
+
+static void
+collection_is_there(QsTask *task)
+{
+	give_dimensions(task);
+	qs_task_succeeded(task);
+	qs_claim_start(task);
+}
+
+static void
+created(void *arg, const QsHttpOutcome *outcome)
+{
+	QsTask	   *task = arg;
+
+	task->call = NULL;
+	if (task->phase != QS_PHASE_CREATING)
+		return;
+	if (outcome->status != 200)
+	{
+		/* 409: it is there after all; its configuration is looked at again. */
+		if (outcome->status == 400 || outcome->status == 422)
+		{
+			QsWriteOutcome judged;
+
+			qs_write_outcome(outcome, false, &judged);
+			qs_task_fail(task, "collection \"%s\" was not created: %s",
+						 task->row.collection, judged.message);
+		}
+		else
+			later(task, outcome);
+		return;
+	}
+	/* Its aliases went with the one before (hazard 32). */
+	task->progress.nonce[0] = '\0';
+	task->progress.collection_made = true;
+	if (task->progress.sweep_done > 0 || task->sweeping)
+		qs_task_want_sweep(task);
+	task->settle = false;
+	collection_is_there(task);
+}
+
+/* True where the dimension of every vector is known: from its type, or a row. */
+static bool
+find_dimensions(QsTask *task)
+{
+	bool		all = true;
+	ErrorData  *error = NULL;
+
+	qs_begin();
+	PG_TRY();
+	{
+		for (int i = 0; i < list_length(task->definition->vectors); i++)
+		{
+			if (task->dimensions[i] == 0)
+				task->dimensions[i] = qs_reader_find_dimension(task->reader, i);
+			all = all && task->dimensions[i] > 0;
+		}
+	}
+	PG_CATCH();
+	{
+		error = qs_catch_error(task->context);
+	}
+	PG_END_TRY();
+	if (error == NULL)
+	{
+		qs_commit();
+		return all;
+	}
+	qs_task_retry_later(task, error->message);
+	FreeErrorData(error);
+	return false;
+}
+
+static void
+create_collection(QsTask *task)
+{
+	QsVectorConfig configs[16];
+	int			n = list_length(task->definition->vectors);
+	char	   *json;
+
+	memset(task->dimensions, 0, sizeof(task->dimensions));
+	if (!find_dimensions(task))
+	{
+		if (task->not_before < GetCurrentTimestamp())
+		{
+			task->progress.error = NULL;
+			task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
+		}
+		return;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		QsColumn   *column = list_nth(task->definition->vectors, i);
+
+		strlcpy(configs[i].name, column->name ? column->name : "", sizeof(configs[i].name));
+		configs[i].size = task->dimensions[i];
+		strlcpy(configs[i].distance, task->definition->distance, sizeof(configs[i].distance));
+	}
+	json = qs_json_create_collection(configs, n);
+	task->call = qs_call_read(task->endpoint, "PUT", qs_task_collection_path(task, ""),
+							  MemoryContextStrdup(task->context, json), created, task);
+	free(json);
+}
+
+static const QsVectorConfig *
+find_vector(const QsCollectionInfo *info, const char *name)
+{
+	for (int i = 0; i < Min(info->vector_count, lengthof(info->vectors)); i++)
+	{
+		if (strcmp(info->vectors[i].name, name) == 0)
+			return &info->vectors[i];
+	}
+	return NULL;
+}
+
+/* Compares an existing collection with the definition; false: the task failed. */
+static bool
+check_collection(QsTask *task, const QsCollectionInfo *info)
+{
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+	{
+		QsColumn   *column = list_nth(task->definition->vectors, i);
+		const char *name = column->name ? column->name : "";
+		const QsVectorConfig *config = find_vector(info, name);
+
+		if (config == NULL)
+		{
+			qs_task_fail(task, "collection \"%s\" has no vector \"%s\"",
+						 task->row.collection, name);
+			return false;
+		}
+		if (strcmp(config->distance, task->definition->distance) != 0)
+		{
+			qs_task_fail(task, "collection \"%s\" has distance %s, and the mirror %s",
+						 task->row.collection, config->distance, task->definition->distance);
+			return false;
+		}
+		task->dimensions[i] = config->size;
+	}
+	return true;
+}
+
+static bool
+is_somebody_elses(const QsTask *task, const QsCollectionInfo *info)
+{
+	return info->points > 0 && !task->progress.collection_made &&
+		task->progress.nonce[0] == '\0' && task->progress.next_nonce[0] == '\0' &&
+		task->row.take_over <= task->progress.taken_over;
+}
+
+static void
+looked_at(void *arg, const QsHttpOutcome *outcome)
+{
+	QsTask	   *task = arg;
+	QsCollectionInfo info;
+
+	task->call = NULL;
+	if (task->phase != QS_PHASE_CREATING)
+		return;
+	if (outcome->status == 404)
+	{
+		create_collection(task);
+		return;
+	}
+	if (outcome->status != 200)
+	{
+		later(task, outcome);
+		return;
+	}
+	qs_json_collection_info(outcome->answer, outcome->answer_length, &info);
+	if (!info.valid)
+	{
+		qs_endpoint_failed(task->endpoint);
+		qs_task_retry_later(task, "the answer is not Qdrant's");
+	}
+	else if (is_somebody_elses(task, &info))
+		qs_task_fail(task, "collection \"%s\" exists and has points; resume with take_over => true to make it this mirror's",
+					 task->row.collection);
+	else if (check_collection(task, &info))
+		collection_is_there(task);
+}
+
+void
+qs_create_step(QsTask *task)
+{
+	if (task->call != NULL || GetCurrentTimestamp() < task->not_before)
+		return;
+	task->call = qs_call_read(task->endpoint, "GET", qs_task_collection_path(task, ""),
+							  NULL, looked_at, task);
+}
+
+/* Of an unmirrored table's collection: gone, or written by nobody any more. */
+static void
+remote_dropped(void *arg, const QsHttpOutcome *outcome)
+{
+	QsTask	   *task = arg;
+
+	task->call = NULL;
+	/* Whoever lost the right to do this has nothing to give back either. */
+	if (outcome->status == 200 || (outcome->status >= 400 && outcome->status < 500 &&
+								   outcome->status != 408 && outcome->status != 429))
+		task->remote_dropped = true;
+	else
+	{
+		qs_endpoint_failed(task->endpoint);
+		qs_task_retry_later(task, "the server does not answer");
+	}
+}
+
+static void
+drop_remote(QsTask *task)
+{
+	char	   *json;
+
+	if (task->row.drop_collection)
+	{
+		task->call = qs_call_read(task->endpoint, "DELETE", qs_task_collection_path(task, ""),
+								  NULL, remote_dropped, task);
+		return;
+	}
+	if (task->progress.nonce[0] == '\0')
+	{
+		task->remote_dropped = true;
+		return;
+	}
+	json = qs_json_delete_alias(qs_task_alias(task, task->progress.epoch, task->progress.nonce));
+	task->call = qs_call_read(task->endpoint, "POST", "/collections/aliases",
+							  MemoryContextStrdup(task->context, json), remote_dropped, task);
+	free(json);
+}
+
+/* Without an endpoint (its server was dropped) there is nobody to tell. */
+void
+qs_drop_step(QsTask *task)
+{
+	if (task->call != NULL || task->remote_dropped ||
+		GetCurrentTimestamp() < task->not_before)
+		return;
+	if (task->endpoint == NULL || task->endpoint->server == NULL)
+		task->remote_dropped = true;
+	else if (qs_endpoint_ready(task->endpoint))
+		drop_remote(task);
+}

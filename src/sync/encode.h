@@ -1,0 +1,98 @@
+/*
+ * encode.h
+ *		Values to JSON: vectors (encode.c) and payload values (payload.c).
+ *
+ * Pure apart from palloc and catalog look-ups.  No session setting changes a
+ * byte, provided that the caller has pinned those of qs_encode_settings.
+ *
+ * A message is palloc'd text that says what is wrong with this value, without
+ * the column's name, to be read after "column: ".
+ */
+#ifndef QS_ENCODE_H
+#define QS_ENCODE_H
+
+#include "qdrant_sync.h"
+#include "lib/stringinfo.h"
+#include "sync/float_text.h"
+
+/*
+ * Appends n floats as [a,b,…]; false, with *bad the position of the first that
+ * is NaN or infinite, and out unchanged.
+ */
+extern bool qs_append_floats(StringInfo out, const float *values, int n, int *bad);
+/* doubles are rounded to float; one beyond float's range is bad, too. */
+extern bool qs_append_doubles(StringInfo out, const double *values, int n, int *bad);
+
+/* How a vector's type is read. */
+typedef enum QsVectorType
+{
+	QS_VECTOR_NONE,				/* not a type that we can send */
+	QS_VECTOR_FLOAT4_ARRAY,
+	QS_VECTOR_FLOAT8_ARRAY,
+	QS_VECTOR_PGVECTOR			/* type vector of extension vector, wherever it is */
+} QsVectorType;
+
+extern QsVectorType qs_vector_type(Oid type);
+
+/* Dimension that the type modifier fixes (pgvector's vector(384)); 0: none. */
+extern int	qs_vector_typmod_dimension(QsVectorType type, int32 typmod);
+
+/* Dimension of a value that is not NULL; 0 where it has none or is over-long. */
+extern int	qs_vector_dimension(Datum value, QsVectorType type);
+
+/*
+ * Appends a dense vector.  NULL where done; else a message (palloc'd) saying
+ * what is wrong with it: NULL element, more than one dimension, not dimension
+ * long (0: any), not finite; out is then unchanged.
+ */
+extern char *qs_append_vector(StringInfo out, Datum value, QsVectorType type, int dimension);
+
+/*
+ * How a payload value of some type is written; made once per column.
+ *
+ *		bool, int2, int4, int8, oid, float4, float8		true, 12, 0.1
+ *		numeric			number if Qdrant keeps it exactly, that is an integer of
+ *						64 bits or what a double gives back; else a string
+ *		text and its kin, enum, name					string
+ *		date, timestamp, timestamptz, time, timetz		ISO 8601: "2026-11-23",
+ *						"2026-11-23T04:00:00.5", the same with "Z", "04:00:00"
+ *		interval		ISO 8601: "P1Y2M3DT4H5M6S"
+ *		uuid, bytea		lower-case string, base64 string
+ *		json, jsonb		as it is
+ *		point			{"lon":x,"lat":y}
+ *		arrays			arrays, nested; pgvector's vector, too
+ *		all others		what the type's output function writes, as a string
+ *
+ * null: NaN, infinities, and dates that RFC 3339 has no text for (infinity, BC,
+ * after 9999).  A domain is written as its base type.
+ */
+typedef struct QsPayloadWriter QsPayloadWriter;
+
+extern QsPayloadWriter *qs_payload_writer(Oid type, MemoryContext context);
+
+/*
+ * Appends a value that is not NULL as JSON.  NULL where done; else a message, and
+ * out may have grown.
+ */
+extern char *qs_append_payload(StringInfo out, Datum value, QsPayloadWriter *writer);
+
+/* Appends a JSON string, with quotes; text is in the database's encoding and is
+ * written in UTF-8.  NULL or a message as above. */
+extern char *qs_append_json_string(StringInfo out, const char *text, int length);
+
+/* *utf8 is text itself or palloc'd.  NULL or a message. */
+extern char *qs_to_utf8(const char *text, int length, const char **utf8, int *utf8_length);
+
+/*
+ * A message where a varlena value is over QS_VALUE_MAX_BYTES when detoasted;
+ * looks at its header only (hazard 19).
+ */
+extern char *qs_check_raw_size(Datum value);
+
+/* Qdrant refuses bodies over 32 MiB; escaped text and decimals only get longer. */
+#define QS_VALUE_MAX_BYTES (64 * 1024 * 1024)
+
+/* Settings that output functions look at: pairs of name and value, NULL at the end. */
+extern const char *const qs_encode_settings[];
+
+#endif							/* QS_ENCODE_H */

@@ -1,0 +1,74 @@
+/*
+ * outbox.h
+ *		Two segments that take turns, as the sync worker sees them: which tuples
+ *		are there, which are acknowledged, and when a segment can be emptied.
+ *
+ * Neither the order of the heap nor that of notices says anything about what is
+ * done (hazard 3): a bit for each tuple does, for as long as the segment keeps
+ * its storage.
+ */
+#ifndef QS_OUTBOX_H
+#define QS_OUTBOX_H
+
+#include "common/shared.h"
+#include "executor/tuptable.h"
+#include "sync/lanes.h"
+
+typedef struct QsOutbox QsOutbox;
+
+/*
+ * Receives a tuple that was not seen before, and the debt that stands for it
+ * until qs_outbox_acknowledge().  Returns how many keys it was worth.
+ */
+typedef int (*QsTupleSink) (void *arg, QsDebt *debt, TupleTableSlot *slot);
+
+extern QsOutbox *qs_outbox_create(MemoryContext parent, const Oid segments[2],
+								  QsMirrorSlot *slot, QsTupleSink sink, void *arg);
+
+/* True where a segment's storage is not the one in files (InvalidOid: not known
+ * yet); files is brought up to date.  Needs a transaction. */
+extern bool qs_outbox_check_files(QsOutbox *outbox, Oid files[2]);
+
+extern bool qs_outbox_owns(const QsOutbox *outbox, Oid segment);
+
+/* Scan everything, in qs_outbox_read. */
+extern void qs_outbox_scan(QsOutbox *outbox);
+
+/* There may be chunks that qs_outbox_read has not shown yet. */
+extern bool qs_outbox_more(const QsOutbox *outbox);
+
+/* Chunk of a notice; what cannot be read that way is left to a scan.  Needs a transaction. */
+extern void qs_outbox_notice(QsOutbox *outbox, const QsNotice *notice);
+
+/* Goes on with the scan under way until about max keys were shown.  Needs a transaction. */
+extern void qs_outbox_read(QsOutbox *outbox, int max);
+
+/* Shows the tuple of a debt once more to user; false: it is gone.  Needs a transaction. */
+typedef void (*QsTupleUser) (void *arg, TupleTableSlot *slot);
+extern bool qs_outbox_fetch(QsOutbox *outbox, const QsDebt *debt, QsTupleUser user, void *arg);
+
+/* The debt's chunk is acknowledged; frees the debt. */
+extern void qs_outbox_acknowledge(QsOutbox *outbox, QsDebt *debt);
+
+/*
+ * qdrant_wait: from now on count, as awaited, all chunks that are visible to a
+ * snapshot taken here and not acknowledged.  Needs a transaction.
+ */
+extern void qs_outbox_await(QsOutbox *outbox);
+extern int64 qs_outbox_awaited(const QsOutbox *outbox);
+
+/* Chunks shown and not acknowledged, and when the oldest was written (0: none). */
+extern int	qs_outbox_pending(const QsOutbox *outbox, TimestampTz *oldest);
+
+/* A segment had rows when it was last looked at: it waits to be emptied. */
+extern bool qs_outbox_is_used(const QsOutbox *outbox);
+
+/*
+ * Housekeeping, at most once a second: sends writers to the other segment where
+ * this one is large or idle, and empties the inactive one once all of it is
+ * acknowledged and nobody holds a lock on it (hazards 3, 13, 21).  Begins and
+ * ends transactions of its own.
+ */
+extern void qs_outbox_rotate(QsOutbox *outbox);
+
+#endif							/* QS_OUTBOX_H */

@@ -1,0 +1,704 @@
+/*
+ * payload.c
+ *		Payload values to JSON; encode.h has the table of types.
+ *
+ * Sync worker.  The usual types are written directly, the others by their output
+ * function.  Refuses, by a message, JSON that Qdrant's parser would refuse the
+ * whole batch for.
+ */
+#include "qdrant_sync.h"
+#include "sync/encode.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "common/shortest_dec.h"
+#include "datatype/timestamp.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/datetime.h"
+#include "utils/fmgroids.h"
+#include "utils/geo_decls.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/*
+ * Qdrant's parser refuses the 128th level, and four are around a payload's value:
+ * {"points":[{"payload":{…}}]}.
+ */
+#define JSON_MAX_DEPTH 123
+
+/* Digits that every double gives back, and that some do. */
+#define DOUBLE_DIGITS_ALWAYS 15
+#define DOUBLE_DIGITS_AT_MOST 17
+
+/* A numeric text that is no longer is within a double's range of exponents. */
+#define DOUBLE_MAX_TEXT 300
+
+/* Longest text of a number, date or time that is written directly. */
+#define SHORT_TEXT 64
+
+typedef char *(*AppendFunction) (StringInfo out, Datum value, QsPayloadWriter *writer);
+
+struct QsPayloadWriter
+{
+	AppendFunction append;
+	bool		varlena;
+	FmgrInfo	output;			/* of types that are written as their text */
+	int			json_depth;		/* how deep a JSON value may nest here */
+
+	/* arrays */
+	QsPayloadWriter *element;
+	Oid			element_type;
+	int16		element_length;
+	bool		element_by_value;
+	char		element_align;
+};
+
+const char *const qs_encode_settings[] = {
+	"DateStyle", "ISO, YMD",
+	"IntervalStyle", "iso_8601",
+	"TimeZone", "UTC",
+	"extra_float_digits", "1",
+	"bytea_output", "hex",
+	"xmlbinary", "base64",
+	"lc_monetary", "C",
+	NULL
+};
+
+static char *
+append_null(StringInfo out)
+{
+	appendBinaryStringInfo(out, "null", 4);
+	return NULL;
+}
+
+/* --- booleans and numbers --- */
+
+static char *
+append_bool(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	appendStringInfoString(out, DatumGetBool(value) ? "true" : "false");
+	return NULL;
+}
+
+static char *
+append_int64(StringInfo out, int64 value)
+{
+	enlargeStringInfo(out, SHORT_TEXT);
+	out->len += pg_lltoa(value, out->data + out->len);
+	return NULL;
+}
+
+static char *
+append_int2(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return append_int64(out, DatumGetInt16(value));
+}
+
+static char *
+append_int4(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return append_int64(out, DatumGetInt32(value));
+}
+
+static char *
+append_int8(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return append_int64(out, DatumGetInt64(value));
+}
+
+static char *
+append_oid(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return append_int64(out, DatumGetObjectId(value));
+}
+
+static char *
+append_float4(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	float		number = DatumGetFloat4(value);
+
+	if (!isfinite(number))
+		return append_null(out);
+	enlargeStringInfo(out, SHORT_TEXT);
+	out->len = qs_put_float(out->data + out->len, number) - out->data;
+	out->data[out->len] = '\0';
+	return NULL;
+}
+
+static void
+append_double(StringInfo out, double number)
+{
+	enlargeStringInfo(out, SHORT_TEXT);
+	out->len += double_to_shortest_decimal_buf(number, out->data + out->len);
+}
+
+static char *
+append_float8(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	double		number = DatumGetFloat8(value);
+
+	if (!isfinite(number))
+		return append_null(out);
+	append_double(out, number);
+	return NULL;
+}
+
+/*
+ * The significant digits of a decimal number, without zeros at either end.
+ * Returns their count, or max + 1 where there are more than max.
+ */
+static int
+significant_digits(const char *text, char *digits, int max)
+{
+	int			n = 0;
+	int			zeros = 0;
+
+	for (; *text != '\0' && *text != 'e'; text++)
+	{
+		if (*text < '0' || *text > '9')
+			continue;
+		if (*text == '0')
+		{
+			zeros += n > 0;
+			continue;
+		}
+		if (n + zeros >= max)
+			return max + 1;
+		for (; zeros > 0; zeros--)
+			digits[n++] = '0';
+		digits[n++] = *text;
+	}
+	return n;
+}
+
+/* Whether the double next to this decimal number is written as the same number. */
+static bool
+double_gives_back(const char *text)
+{
+	char		digits[DOUBLE_DIGITS_AT_MOST];
+	char		other[DOUBLE_DIGITS_AT_MOST];
+	char		buffer[DOUBLE_SHORTEST_DECIMAL_LEN];
+	int			n = significant_digits(text, digits, DOUBLE_DIGITS_AT_MOST);
+
+	if (n > DOUBLE_DIGITS_AT_MOST || strlen(text) > DOUBLE_MAX_TEXT)
+		return false;
+	if (n <= DOUBLE_DIGITS_ALWAYS)
+		return true;
+	double_to_shortest_decimal_buf(strtod(text, NULL), buffer);
+	return significant_digits(buffer, other, DOUBLE_DIGITS_AT_MOST) == n &&
+		memcmp(digits, other, n) == 0;
+}
+
+static bool
+fits_64_bits(const char *text)
+{
+	bool		negative = *text == '-';
+	const char *limit = negative ? "9223372036854775808" : "18446744073709551615";
+	const char *digits = text + negative;
+
+	if (strlen(digits) != strlen(limit))
+		return strlen(digits) < strlen(limit);
+	return strcmp(digits, limit) <= 0;
+}
+
+static char *
+append_numeric(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	char	   *text = DatumGetCString(FunctionCall1(&writer->output, value));
+	bool		exact;
+
+	if (text[0] == 'N' || text[0] == 'I' || text[1] == 'I')
+		return append_null(out);
+	exact = strchr(text, '.') != NULL ? double_gives_back(text) : fits_64_bits(text);
+	if (!exact)
+		return qs_append_json_string(out, text, strlen(text));
+	appendStringInfoString(out, text);
+	return NULL;
+}
+
+static char *
+append_point(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	Point	   *point = DatumGetPointP(value);
+
+	if (!isfinite(point->x) || !isfinite(point->y))
+		return append_null(out);
+	appendStringInfoString(out, "{\"lon\":");
+	append_double(out, point->x);
+	appendStringInfoString(out, ",\"lat\":");
+	append_double(out, point->y);
+	appendStringInfoChar(out, '}');
+	return NULL;
+}
+
+/* --- strings --- */
+
+static char *
+append_text(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	struct varlena *text = PG_DETOAST_DATUM_PACKED(value);
+
+	return qs_append_json_string(out, VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
+}
+
+static char *
+append_output(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	char	   *text = OutputFunctionCall(&writer->output, value);
+
+	return qs_append_json_string(out, text, strlen(text));
+}
+
+static char *
+append_uuid(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	static const char hex[] = "0123456789abcdef";
+	pg_uuid_t  *uuid = DatumGetUUIDP(value);
+	char		text[2 * UUID_LEN + 6];
+	char	   *end = text;
+
+	*end++ = '"';
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*end++ = '-';
+		*end++ = hex[uuid->data[i] >> 4];
+		*end++ = hex[uuid->data[i] & 0x0f];
+	}
+	*end++ = '"';
+	appendBinaryStringInfo(out, text, end - text);
+	return NULL;
+}
+
+static char *
+append_bytea(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	static const char alphabet[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	struct varlena *bytes = PG_DETOAST_DATUM_PACKED(value);
+	const unsigned char *in = (const unsigned char *) VARDATA_ANY(bytes);
+	int			length = VARSIZE_ANY_EXHDR(bytes);
+
+	enlargeStringInfo(out, (length + 2) / 3 * 4 + 2);
+	appendStringInfoCharMacro(out, '"');
+	for (int i = 0; i < length; i += 3)
+	{
+		int			left = length - i;
+		uint32		group = in[i] << 16 | (left > 1 ? in[i + 1] << 8 : 0) | (left > 2 ? in[i + 2] : 0);
+
+		appendStringInfoCharMacro(out, alphabet[group >> 18]);
+		appendStringInfoCharMacro(out, alphabet[(group >> 12) & 63]);
+		appendStringInfoCharMacro(out, left > 1 ? alphabet[(group >> 6) & 63] : '=');
+		appendStringInfoCharMacro(out, left > 2 ? alphabet[group & 63] : '=');
+	}
+	appendStringInfoCharMacro(out, '"');
+	return NULL;
+}
+
+/* --- dates and times --- */
+
+/* RFC 3339 has years of four digits, and none before 1. */
+static char *
+put_date(char *out, int julian_day)
+{
+	int			year;
+	int			month;
+	int			day;
+
+	j2date(julian_day, &year, &month, &day);
+	if (year < 1 || year > 9999)
+		return NULL;
+	out = pg_ultostr_zeropad(out, year, 4);
+	*out++ = '-';
+	out = pg_ultostr_zeropad(out, month, 2);
+	*out++ = '-';
+	return pg_ultostr_zeropad(out, day, 2);
+}
+
+static char *
+put_time(char *out, int64 microseconds)
+{
+	int			fraction = microseconds % USECS_PER_SEC;
+	int			seconds = microseconds / USECS_PER_SEC;
+
+	out = pg_ultostr_zeropad(out, seconds / SECS_PER_HOUR, 2);
+	*out++ = ':';
+	out = pg_ultostr_zeropad(out, seconds / SECS_PER_MINUTE % MINS_PER_HOUR, 2);
+	*out++ = ':';
+	out = pg_ultostr_zeropad(out, seconds % SECS_PER_MINUTE, 2);
+	if (fraction == 0)
+		return out;
+	*out++ = '.';
+	out = pg_ultostr_zeropad(out, fraction, 6);
+	while (out[-1] == '0')
+		out--;
+	return out;
+}
+
+static char *
+append_date(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	DateADT		date = DatumGetDateADT(value);
+	char		text[SHORT_TEXT];
+	char	   *end;
+
+	if (DATE_NOT_FINITE(date))
+		return append_null(out);
+	text[0] = '"';
+	end = put_date(text + 1, date + POSTGRES_EPOCH_JDATE);
+	if (end == NULL)
+		return append_null(out);
+	*end++ = '"';
+	appendBinaryStringInfo(out, text, end - text);
+	return NULL;
+}
+
+static char *
+append_moment(StringInfo out, Timestamp moment, bool zone)
+{
+	char		text[SHORT_TEXT];
+	char	   *end;
+	int64		days = moment / USECS_PER_DAY;
+	int64		time = moment % USECS_PER_DAY;
+
+	if (TIMESTAMP_NOT_FINITE(moment))
+		return append_null(out);
+	if (time < 0)
+	{
+		time += USECS_PER_DAY;
+		days--;
+	}
+	text[0] = '"';
+	end = put_date(text + 1, days + POSTGRES_EPOCH_JDATE);
+	if (end == NULL)
+		return append_null(out);
+	*end++ = 'T';
+	end = put_time(end, time);
+	if (zone)
+		*end++ = 'Z';
+	*end++ = '"';
+	appendBinaryStringInfo(out, text, end - text);
+	return NULL;
+}
+
+static char *
+append_timestamp(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return append_moment(out, DatumGetTimestamp(value), false);
+}
+
+static char *
+append_timestamptz(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return append_moment(out, DatumGetTimestampTz(value), true);
+}
+
+static char *
+append_time(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	char		text[SHORT_TEXT];
+	char	   *end;
+
+	text[0] = '"';
+	end = put_time(text + 1, DatumGetTimeADT(value));
+	*end++ = '"';
+	appendBinaryStringInfo(out, text, end - text);
+	return NULL;
+}
+
+/* A time with a zone carries its zone with it: no setting has a say. */
+static char *
+append_timetz(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	char		text[MAXDATELEN + 1];
+
+	JsonEncodeDateTime(text, value, TIMETZOID, NULL);
+	return qs_append_json_string(out, text, strlen(text));
+}
+
+/* --- JSON --- */
+
+static int
+hex4(const char *text, const char *end)
+{
+	int			value = 0;
+
+	for (int i = 0; i < 4; i++)
+	{
+		if (text + i >= end || !isxdigit((unsigned char) text[i]))
+			return -1;
+		value = value * 16 + (isdigit((unsigned char) text[i]) ? text[i] - '0' :
+							  (text[i] | 0x20) - 'a' + 10);
+	}
+	return value;
+}
+
+/*
+ * text is behind "\u".  Type json takes a surrogate without its other half, and
+ * Qdrant's parser does not.  *text moves behind the escape.
+ */
+static bool
+check_unicode_escape(const char **text, const char *end)
+{
+	int			code = hex4(*text, end);
+
+	*text += 4;
+	if (code < 0xd800 || code > 0xdfff)
+		return true;
+	if (code > 0xdbff || end - *text < 6 || (*text)[0] != '\\' || (*text)[1] != 'u')
+		return false;
+	code = hex4(*text + 2, end);
+	*text += 6;
+	return code >= 0xdc00 && code <= 0xdfff;
+}
+
+/* text is behind the opening quote; moves behind the closing one. */
+static bool
+check_string(const char **text, const char *end)
+{
+	while (*text < end && **text != '"')
+	{
+		if (**text != '\\')
+		{
+			(*text)++;
+			continue;
+		}
+		*text += 2;
+		if ((*text)[-1] == 'u' && !check_unicode_escape(text, end))
+			return false;
+	}
+	(*text)++;
+	return true;
+}
+
+/* Qdrant's parser refuses a number that a double cannot hold, such as 1e400. */
+static bool
+check_number(const char **text, const char *end)
+{
+	const char *start = *text;
+	bool		exponent = false;
+	char	   *copy;
+	bool		finite;
+
+	while (*text < end && strchr("+-.0123456789eE", **text) != NULL && **text != '\0')
+		exponent |= (*(*text)++ | 0x20) == 'e';
+	if (!exponent && *text - start < DOUBLE_MAX_TEXT)
+		return true;
+	copy = pnstrdup(start, *text - start);
+	finite = isfinite(strtod(copy, NULL));
+	pfree(copy);
+	return finite;
+}
+
+/* text is valid as PostgreSQL's types json and jsonb are. */
+static char *
+check_json(const char *text, const char *end, int max_depth)
+{
+	int			depth = 0;
+
+	while (text < end)
+	{
+		char		c = *text;
+
+		if ((c >= '0' && c <= '9') || c == '-')
+		{
+			if (!check_number(&text, end))
+				return pstrdup("the JSON value has a number beyond a double's range");
+			continue;
+		}
+		text++;
+		if (c == '"' && !check_string(&text, end))
+			return pstrdup("the JSON value has half of a surrogate pair");
+		if ((c == '{' || c == '[') && ++depth > max_depth)
+			return psprintf("the JSON value nests deeper than %d levels", max_depth);
+		if (c == '}' || c == ']')
+			depth--;
+	}
+	return NULL;
+}
+
+static char *
+append_json_text(StringInfo out, const char *text, int length, QsPayloadWriter *writer)
+{
+	char	   *message = check_json(text, text + length, writer->json_depth);
+
+	if (message == NULL)
+		message = qs_to_utf8(text, length, &text, &length);
+	if (message == NULL)
+		appendBinaryStringInfo(out, text, length);
+	return message;
+}
+
+static char *
+append_json(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	struct varlena *json = PG_DETOAST_DATUM_PACKED(value);
+
+	return append_json_text(out, VARDATA_ANY(json), VARSIZE_ANY_EXHDR(json), writer);
+}
+
+static char *
+append_jsonb(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	Jsonb	   *jsonb = DatumGetJsonbP(value);
+	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	return append_json_text(out, text, strlen(text), writer);
+}
+
+/* --- arrays --- */
+
+typedef struct ArrayWalk
+{
+	QsPayloadWriter *element;
+	Datum	   *values;
+	bool	   *nulls;
+	int			next;
+	const int  *dims;
+	int			ndim;
+} ArrayWalk;
+
+static char *
+append_element(StringInfo out, ArrayWalk *walk)
+{
+	int			i = walk->next++;
+
+	if (walk->nulls[i])
+		return append_null(out);
+	return walk->element->append(out, walk->values[i], walk->element);
+}
+
+static char *
+append_dimension(StringInfo out, ArrayWalk *walk, int dimension)
+{
+	char	   *message = NULL;
+
+	appendStringInfoCharMacro(out, '[');
+	for (int i = 0; i < walk->dims[dimension] && message == NULL; i++)
+	{
+		if (i > 0)
+			appendStringInfoCharMacro(out, ',');
+		if (dimension + 1 < walk->ndim)
+			message = append_dimension(out, walk, dimension + 1);
+		else
+			message = append_element(out, walk);
+	}
+	appendStringInfoCharMacro(out, ']');
+	return message;
+}
+
+static char *
+append_array(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	ArrayType  *array = DatumGetArrayTypeP(value);
+	ArrayWalk	walk = {writer->element, NULL, NULL, 0, ARR_DIMS(array), ARR_NDIM(array)};
+	int			n;
+
+	if (walk.ndim == 0)
+	{
+		appendStringInfoString(out, "[]");
+		return NULL;
+	}
+	deconstruct_array(array, writer->element_type, writer->element_length,
+					  writer->element_by_value, writer->element_align,
+					  &walk.values, &walk.nulls, &n);
+	return append_dimension(out, &walk, 0);
+}
+
+static char *
+append_pgvector(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return qs_append_vector(out, value, QS_VECTOR_PGVECTOR, 0);
+}
+
+/* --- choosing --- */
+
+typedef struct DirectType
+{
+	Oid			type;
+	AppendFunction append;
+} DirectType;
+
+static const DirectType direct_types[] = {
+	{BOOLOID, append_bool},
+	{INT2OID, append_int2},
+	{INT4OID, append_int4},
+	{INT8OID, append_int8},
+	{OIDOID, append_oid},
+	{FLOAT4OID, append_float4},
+	{FLOAT8OID, append_float8},
+	{NUMERICOID, append_numeric},
+	{POINTOID, append_point},
+	{TEXTOID, append_text},
+	{VARCHAROID, append_text},
+	{BPCHAROID, append_text},
+	{UUIDOID, append_uuid},
+	{BYTEAOID, append_bytea},
+	{DATEOID, append_date},
+	{TIMESTAMPOID, append_timestamp},
+	{TIMESTAMPTZOID, append_timestamptz},
+	{TIMEOID, append_time},
+	{TIMETZOID, append_timetz},
+	{JSONOID, append_json},
+	{JSONBOID, append_jsonb},
+};
+
+/* citext and its like are text with operators of their own. */
+static AppendFunction
+find_append_function(Oid type, Oid output, Oid element_type)
+{
+	for (int i = 0; i < lengthof(direct_types); i++)
+		if (direct_types[i].type == type)
+			return direct_types[i].append;
+	if (OidIsValid(element_type))
+		return append_array;
+	if (output == F_TEXTOUT)
+		return append_text;
+	if (qs_vector_type(type) == QS_VECTOR_PGVECTOR)
+		return append_pgvector;
+	return append_output;
+}
+
+/* An array's element may nest less deep, by the most dimensions an array has. */
+static QsPayloadWriter *
+make_writer(Oid type, int json_depth, MemoryContext context)
+{
+	QsPayloadWriter *writer = MemoryContextAllocZero(context, sizeof(QsPayloadWriter));
+	Oid			output;
+
+	type = getBaseType(type);
+	getTypeOutputInfo(type, &output, &writer->varlena);
+	fmgr_info_cxt(output, &writer->output, context);
+	writer->json_depth = json_depth;
+	writer->element_type = get_element_type(type);
+	writer->append = find_append_function(type, output, writer->element_type);
+	if (writer->append == append_array)
+	{
+		get_typlenbyvalalign(writer->element_type, &writer->element_length,
+							 &writer->element_by_value, &writer->element_align);
+		writer->element = make_writer(writer->element_type, json_depth - MAXDIM, context);
+	}
+	return writer;
+}
+
+QsPayloadWriter *
+qs_payload_writer(Oid type, MemoryContext context)
+{
+	return make_writer(type, JSON_MAX_DEPTH, context);
+}
+
+char *
+qs_append_payload(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	char	   *message = writer->varlena ? qs_check_raw_size(value) : NULL;
+
+	if (message != NULL)
+		return message;
+	return writer->append(out, value, writer);
+}

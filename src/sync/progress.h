@@ -1,0 +1,66 @@
+/*
+ * progress.h
+ *		What the sync worker keeps of a mirror across restarts
+ *		(qdrant_internal.progress), and the dead letters.
+ *
+ * Only the sync worker writes these tables.  Every function needs a
+ * transaction and is durable with its commit.
+ */
+#ifndef QS_PROGRESS_H
+#define QS_PROGRESS_H
+
+#include "qdrant_sync.h"
+#include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
+
+#define QS_NONCE_LENGTH 16
+
+typedef struct QsProgress
+{
+	int64		mirror;
+	const char *phase;			/* a literal */
+	char	   *error;			/* palloc'd; NULL: none */
+	TimestampTz error_at;
+	int64		resumed;
+	int64		taken_over;
+	int64		epoch;
+	char		nonce[QS_NONCE_LENGTH + 1]; /* "": no alias yet */
+	char		next_nonce[QS_NONCE_LENGTH + 1];
+	bool		fence_by_time;
+	bool		collection_made;
+	int32		timeline;
+	Oid			segment_files[2];
+	int64		sweep_wanted;
+	int64		sweep_done;
+	char	   *scroll_offset;	/* palloc'd; NULL: not begun */
+	bool		scroll_done;
+	Oid			backfill_file;	/* relfilenode of the table; InvalidOid: not begun */
+	int64		backfill_next;
+	int64		backfill_end;
+	int64		backfill_rows;
+	TimestampTz backfill_started;	/* 0: not */
+	TimestampTz backfill_finished;	/* 0: not */
+} QsProgress;
+
+/* Reads the row, making it where there is none; texts in the current context. */
+extern void qs_progress_load(int64 mirror, QsProgress *progress);
+extern void qs_progress_save(const QsProgress *progress);
+
+/* The mirror is gone: its rows in mirror, progress and dead_letter. */
+extern void qs_progress_forget(int64 mirror);
+
+/* mirror 0: an explicit operation, whose body is kept. */
+extern void qs_dead_letter_put(int64 mirror, const char *server, const char *collection,
+							   const char *key, const char *error, int http_status,
+							   const char *body);
+extern void qs_dead_letters_remove(int64 mirror, List *keys);	/* of char * */
+extern int	qs_dead_letters_count(int64 mirror);
+
+/* Last number that was drawn for an operation. */
+extern int64 qs_operations_last_number(void);
+
+/* Numbers of explicit operations up to this one are acknowledged. */
+extern int64 qs_operations_low_water(void);
+extern void qs_operations_set_low_water(int64 number);
+
+#endif							/* QS_PROGRESS_H */

@@ -1,0 +1,90 @@
+/*
+ * rows.h
+ *		Reads the current rows of a mirror, as the table's owner, and writes them
+ *		as Qdrant's points.
+ *
+ * Sync worker only.  No user's code runs outside the functions here.
+ */
+#ifndef QS_ROWS_H
+#define QS_ROWS_H
+
+#include "common/chunk.h"
+#include "lib/stringinfo.h"
+#include "mirror/definition.h"
+#include "storage/block.h"
+
+typedef struct QsReader QsReader;	/* opaque: compiled definition, kept plans */
+
+/*
+ * Qdrant refuses a body over 32 MiB before it reads it; this leaves room for what
+ * a request has around its only point.
+ */
+#define QS_POINT_MAX_BYTES (32 * 1024 * 1024 - 1024)
+
+/*
+ * A NULL in a payload column is sent as null, so that every point has the same
+ * fields, and is_null finds it.  A vector that is NULL is left out; a row without
+ * any is QS_ROW_ABSENT.
+ */
+
+/* What became of a row. */
+typedef enum QsRowKind
+{
+	QS_ROW_POINT,				/* text holds {"id":…,"vector":…,"payload":…} */
+	QS_ROW_ABSENT,				/* no such row, or one without a vector: delete */
+	QS_ROW_BAD					/* cannot become a point: error says why */
+} QsRowKind;
+
+/*
+ * Receives each row, in no order.  json (of a point) and error (of a bad row) are
+ * valid during the call only; what the sink pallocs is in the reader's caller's
+ * context.  It runs inside the executor, as the table's owner: it looks at no
+ * catalog and raises no error.  Returns false to stop the read after this row (the
+ * batch is full): rows not given were not read.
+ */
+typedef bool (*QsRowSink) (void *arg, QsKey key, QsRowKind kind,
+						   const char *json, int length, const char *error);
+
+/*
+ * Copies the definition; the reader lives in a memory context of its own below
+ * parent.  Its plans are made by the first read, under the table's lock, and
+ * follow renames of the table and its columns, and new types of payload columns;
+ * payload_all and expressions are as they were, so that after any other change
+ * the definition is to be read again.
+ */
+extern QsReader *qs_reader_create(const QsDefinition *definition, MemoryContext parent);
+extern void qs_reader_free(QsReader *reader);
+
+/* Dimension that every row's first vector must have; 0: not known, not checked.
+ * Set by the worker once the collection is known, for each vector in order. */
+extern void qs_reader_set_dimension(QsReader *reader, int vector, int dimension);
+
+/* Dimension of the first non-null value of vector number i in the table; 0: none, or
+ * the table is locked. */
+extern int	qs_reader_find_dimension(QsReader *reader, int vector);
+
+/*
+ * All three: inside a transaction that the caller began and ends, READ
+ * COMMITTED, no snapshot pushed; each takes its own fresh snapshot after it has
+ * the lock.  The table is locked with ConditionalLock…(AccessShareLock): false
+ * where somebody holds a stronger lock (try later).  ERRORs are the caller's to
+ * catch; the caller aborts the transaction.  A statement timeout of
+ * qdrant_sync.row_timeout is armed around the read.
+ */
+
+/* Rows of these keys (distinct), QS_ROW_ABSENT for keys without a row. */
+extern bool qs_reader_by_keys(QsReader *reader, const QsKey *keys, int n,
+							  QsRowSink sink, void *arg);
+
+/* Rows in heap blocks first to end - 1. */
+extern bool qs_reader_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
+								QsRowSink sink, void *arg);
+
+/* Keys of the rows in those blocks, palloc'd: no expression is evaluated. */
+extern bool qs_reader_keys_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
+									 QsKey **keys, int *n);
+
+/* Which of these keys have a row that is a point: found[i]. */
+extern bool qs_reader_exists(QsReader *reader, const QsKey *keys, int n, bool *found);
+
+#endif							/* QS_ROWS_H */

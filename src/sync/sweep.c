@@ -1,0 +1,415 @@
+/*
+ * sweep.c
+ *		Makes a collection equal to its table whatever happened before: a scroll
+ *		over the collection's ids that finds points without a row, then a
+ *		backfill in ranges of blocks.
+ *
+ * Sync worker only.  A sweep has a number; it completes that one, and a wish
+ * that came meanwhile has a higher one (hazard 5).  Both halves keep durable
+ * progress and go on after a crash.  The scroll deletes nothing itself: a
+ * suspect becomes a dirty key, and its lane reads the current state.
+ */
+#include "qdrant_sync.h"
+#include "net/qdrant_json.h"
+#include "sync/task.h"
+
+#include "access/relation.h"
+#include "storage/bufmgr.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
+
+/* Ids of a page: 629,000 ids/s were measured with this many. */
+#define PAGE_IDS 10000
+
+/* Ranges read and not settled: enough that reading never waits for the oldest. */
+#define MAX_RANGES 64
+
+/* Rows that a range should have; its blocks follow. */
+#define RANGE_ROWS 800
+#define MAX_RANGE_BLOCKS 1024
+
+int64
+qs_task_sweep_wanted(const QsTask *task)
+{
+	return task->row.sweep + task->progress.sweep_wanted;
+}
+
+/* Durable with the caller's next save. */
+void
+qs_task_want_sweep(QsTask *task)
+{
+	task->progress.sweep_wanted++;
+	task->progress_dirty = true;
+	task->sweep_again = task->sweeping;
+	if (task->wait_number != 0)
+		task->wait_sweep = qs_task_sweep_wanted(task);
+}
+
+/* The first filling of a collection that this mirror made has nothing to find. */
+static bool
+scroll_is_needed(const QsTask *task)
+{
+	return !(task->progress.collection_made && task->progress.sweep_done == 0);
+}
+
+static void
+start_sweep(QsTask *task)
+{
+	bool		resumed = task->progress.scroll_offset != NULL ||
+		task->progress.scroll_done || OidIsValid(task->progress.backfill_file);
+
+	/* After a restart it is not known which wish the sweep under way had seen. */
+	task->sweep_number = resumed ? task->progress.sweep_done + 1 : qs_task_sweep_wanted(task);
+	task->sweep_again = false;
+	task->sweeping = true;
+	task->backfill_cursor = (BlockNumber) task->progress.backfill_next;
+	if (task->range_blocks == 0)
+		task->range_blocks = 16;
+	if (!scroll_is_needed(task))
+		task->progress.scroll_done = true;
+}
+
+/* Current storage and length of the table; false: it is locked or gone. */
+static bool
+look_at_table(QsTask *task, Oid *file, BlockNumber *blocks)
+{
+	Relation	rel;
+	bool		found = false;
+
+	qs_begin();
+	if (ConditionalLockRelationOid(task->row.relid, AccessShareLock))
+	{
+		rel = try_relation_open(task->row.relid, NoLock);
+		if (rel != NULL)
+		{
+			*file = qs_relfilenumber(rel);
+			*blocks = RelationGetNumberOfBlocks(rel);
+			relation_close(rel, NoLock);
+			found = true;
+		}
+	}
+	qs_commit();
+	return found;
+}
+
+static void
+save(QsTask *task)
+{
+	qs_begin();
+	qs_progress_save(&task->progress);
+	qs_commit();
+	task->progress_dirty = false;
+}
+
+/* Rows that come later are captured: the length now is the end. */
+static void
+start_backfill(QsTask *task)
+{
+	Oid			file;
+	BlockNumber blocks;
+
+	if (!look_at_table(task, &file, &blocks))
+	{
+		task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
+		return;
+	}
+	task->progress.backfill_file = file;
+	task->progress.backfill_next = 0;
+	task->progress.backfill_end = blocks;
+	task->progress.backfill_rows = 0;
+	task->progress.backfill_started = GetCurrentTimestamp();
+	task->progress.backfill_finished = 0;
+	task->backfill_cursor = 0;
+	save(task);
+}
+
+/*
+ * A table that was rewritten meanwhile (VACUUM FULL, CLUSTER) may have moved
+ * rows to blocks that were already read: begin again.
+ */
+static bool
+table_was_rewritten(QsTask *task)
+{
+	Oid			file;
+	BlockNumber blocks;
+
+	return !look_at_table(task, &file, &blocks) || file != task->progress.backfill_file;
+}
+
+static void
+forget_position(QsTask *task)
+{
+	task->progress.scroll_offset = NULL;
+	task->progress.scroll_done = false;
+	task->progress.backfill_file = InvalidOid;
+}
+
+static void
+finish_sweep(QsTask *task)
+{
+	bool		again = task->sweep_again;
+
+	if (table_was_rewritten(task))
+	{
+		task->progress.backfill_file = InvalidOid;
+		return;
+	}
+	forget_position(task);
+	task->sweeping = false;
+	if (!again)
+	{
+		task->progress.sweep_done = task->sweep_number;
+		task->progress.backfill_finished = GetCurrentTimestamp();
+	}
+	task->progress.phase = qs_task_sweep_wanted(task) > task->progress.sweep_done
+		? "sweeping" : "live";
+	save(task);
+}
+
+/* An id of the collection as a key; false: no key of this mirror has that id. */
+static bool
+id_to_key(const QsTask *task, const char *id, QsKey *key)
+{
+	bool		digits = strspn(id, "0123456789") == strlen(id);
+	uint64		limit;
+	char	   *end;
+
+	if (qs_task_uuid_keys(task))
+	{
+		if (digits)
+			return false;
+		*key = qs_key_from_datum(DirectFunctionCall1(uuid_in, CStringGetDatum(id)), UUIDOID);
+		return true;
+	}
+	if (!digits)
+		return false;
+	limit = task->definition->key_type == INT2OID ? PG_INT16_MAX
+		: task->definition->key_type == INT4OID ? PG_INT32_MAX : PG_INT64_MAX;
+	errno = 0;
+	key->hi = 0;
+	key->lo = strtoull(id, &end, 10);
+	return errno == 0 && key->lo <= limit;
+}
+
+/* Marks the ids of a page that have no row; collects those that cannot have one. */
+static bool
+look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt)
+{
+	QsKey	   *keys = palloc(sizeof(QsKey) * (page->n + 1));
+	bool	   *found = palloc(sizeof(bool) * (page->n + 1));
+	char	  **foreign = palloc(sizeof(char *) * (page->n + 1));
+	int			nkeys = 0;
+	int			nforeign = 0;
+
+	for (int i = 0; i < page->n; i++)
+	{
+		if (id_to_key(task, page->ids[i], &keys[nkeys]))
+			nkeys++;
+		else
+			foreign[nforeign++] = page->ids[i];
+	}
+	nkeys = qs_keys_sort_unique(keys, nkeys, qs_chunk_kind_of(task->definition->key_type));
+	if (nkeys > 0 && !qs_reader_exists(task->reader, keys, nkeys, found))
+		return false;
+	for (int i = 0; i < nkeys; i++)
+	{
+		if (!found[i])
+			qs_lanes_mark(task->lanes, keys[i], debt);
+	}
+	if (nforeign > 0)
+		qs_batch_delete_foreign(task, foreign, nforeign);
+	return true;
+}
+
+static void
+keep_page_end(QsTask *task, const QsIdPage *page)
+{
+	task->page_last = page->next == NULL;
+	task->page_next = page->next ? MemoryContextStrdup(task->context, page->next) : NULL;
+}
+
+static void
+page_read(QsTask *task, const QsIdPage *page)
+{
+	QsDebt	   *debt = MemoryContextAllocZero(task->context, sizeof(QsDebt));
+	ErrorData  *error = NULL;
+	volatile bool looked_up = false;
+
+	debt->kind = QS_DEBT_PAGE;
+	debt->lanes = 1;
+	keep_page_end(task, page);
+	task->page = debt;
+	qs_begin();
+	PG_TRY();
+	{
+		looked_up = look_up_page(task, page, debt);
+	}
+	PG_CATCH();
+	{
+		error = qs_catch_error(task->context);
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		qs_commit();
+	if (!looked_up)
+	{
+		/* The same page is asked for again. */
+		pfree(debt);
+		task->page = NULL;
+		qs_task_retry_later(task, error ? error->message : "the table is locked");
+		return;
+	}
+	qs_lanes_debt_made(task->lanes, debt);
+}
+
+static void
+page_answered(void *arg, const QsHttpOutcome *outcome)
+{
+	QsTask	   *task = arg;
+	QsIdPage	page;
+
+	task->call = NULL;
+	if (task->phase != QS_PHASE_ACTIVE || !task->sweeping)
+		return;
+	page.valid = false;
+	if (outcome->status == 200)
+		qs_json_id_page(outcome->answer, outcome->answer_length, &page);
+	if (page.valid)
+	{
+		page_read(task, &page);
+		qs_json_free_id_page(&page);
+		return;
+	}
+	if (outcome->status == 404)
+		qs_task_set_phase(task, QS_PHASE_CREATING);
+	else if (outcome->status == 401 || outcome->status == 403)
+	{
+		qs_task_fail(task, "server \"%s\" does not let its points be read (HTTP status %d)",
+					 task->row.server, outcome->status);
+		return;
+	}
+	else
+		qs_endpoint_failed(task->endpoint);
+	qs_task_retry_later(task, outcome->status == 0 ? outcome->error
+						: "the collection's ids could not be read");
+}
+
+static void
+ask_for_page(QsTask *task)
+{
+	char	   *json = qs_json_scroll(PAGE_IDS, task->progress.scroll_offset);
+
+	task->call = qs_call_read(task->endpoint, "POST",
+							  qs_task_collection_path(task, "/points/scroll"),
+							  MemoryContextStrdup(task->context, json), page_answered, task);
+	free(json);
+}
+
+/* All suspects of the page are settled: the next one, or the backfill. */
+static void
+page_settled(QsTask *task)
+{
+	task->progress.scroll_offset = task->page_next;
+	task->progress.scroll_done = task->page_last;
+	task->progress_dirty = true;
+}
+
+/* Called by the lanes for pages and ranges. */
+void
+qs_sweep_paid(QsTask *task, QsDebt *debt)
+{
+	if (debt->kind == QS_DEBT_PAGE)
+	{
+		task->page = NULL;
+		page_settled(task);
+		pfree(debt);
+		return;
+	}
+	/* Ranges are settled in any order; the durable position is the first gap. */
+	while (!dlist_is_empty(&task->ranges))
+	{
+		QsDebt	   *first = dlist_head_element(QsDebt, node, &task->ranges);
+
+		if (first->lanes > 0)
+			break;
+		task->progress.backfill_next = first->end;
+		task->progress.backfill_rows += first->rows;
+		task->progress_dirty = true;
+		dlist_delete(&first->node);
+		task->nranges--;
+		pfree(first);
+	}
+}
+
+bool
+qs_sweep_wants_read(const QsTask *task)
+{
+	return task->sweeping && task->progress.scroll_done &&
+		OidIsValid(task->progress.backfill_file) && task->nranges < MAX_RANGES &&
+		task->backfill_cursor < (BlockNumber) task->progress.backfill_end;
+}
+
+static void
+adapt_range(QsTask *task, int rows)
+{
+	if (rows < RANGE_ROWS / 2 && task->range_blocks < MAX_RANGE_BLOCKS)
+		task->range_blocks *= 2;
+	else if (rows > RANGE_ROWS * 2 && task->range_blocks > 1)
+		task->range_blocks /= 2;
+}
+
+void
+qs_sweep_read(QsTask *task)
+{
+	QsDebt	   *range = MemoryContextAllocZero(task->context, sizeof(QsDebt));
+
+	range->kind = QS_DEBT_BLOCKS;
+	range->lanes = 1;
+	range->block = task->backfill_cursor;
+	range->end = Min((BlockNumber) task->progress.backfill_end,
+					 task->backfill_cursor + task->range_blocks);
+	dlist_push_tail(&task->ranges, &range->node);
+	task->nranges++;
+	if (!qs_batch_read_blocks(task, range, &range->rows))
+	{
+		/* Nothing was marked, or the marked lanes are read once more as well. */
+		task->not_before = Max(task->not_before,
+							   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
+		range->rows = 0;
+		range->end = range->block;
+	}
+	else
+	{
+		adapt_range(task, range->rows);
+		task->backfill_cursor = range->end;
+	}
+	qs_lanes_debt_made(task->lanes, range);
+}
+
+void
+qs_sweep_step(QsTask *task)
+{
+	if (!task->sweeping)
+	{
+		if (task->progress.sweep_done >= qs_task_sweep_wanted(task))
+			return;
+		start_sweep(task);
+	}
+	if (!task->progress.scroll_done)
+	{
+		if (task->page == NULL && task->foreign == 0 && task->call == NULL &&
+			GetCurrentTimestamp() >= task->not_before)
+			ask_for_page(task);
+	}
+	else if (!OidIsValid(task->progress.backfill_file))
+	{
+		if (task->nranges == 0 && GetCurrentTimestamp() >= task->not_before)
+			start_backfill(task);
+	}
+	else if (task->progress.backfill_next >= task->progress.backfill_end &&
+			 task->nranges == 0 && task->foreign == 0)
+		finish_sweep(task);
+}

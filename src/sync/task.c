@@ -1,0 +1,620 @@
+/*
+ * task.c
+ *		One mirror in its sync worker: its phases, and what it does in a turn.
+ *
+ * Sync worker only.  Nothing here waits; whatever needs an answer is a call
+ * whose end comes back through qs_calls_dispatch().
+ */
+#include "qdrant_sync.h"
+#include "common/settings.h"
+#include "net/outcome.h"
+#include "sync/task.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_type.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+/*
+ * Keys in memory: a lane with its links is about 150 bytes, so 40 MB at the
+ * most for all mirrors of a worker; each has its share however many there are.
+ */
+#define MAX_LANES 262144
+#define MAX_LANES_OF_MIRROR 65536
+#define SHARE_OF_MIRROR 8192
+
+/* Reads of a mirror in one turn: others wait no longer than these. */
+#define READS_PER_TURN 2
+
+#define HOUSEKEEPING_MS 1000
+
+static int	chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot);
+
+static void
+debt_paid(void *arg, QsDebt *debt)
+{
+	QsTask	   *task = arg;
+
+	switch (debt->kind)
+	{
+		case QS_DEBT_CHUNK:
+			qs_outbox_acknowledge(task->outbox, debt);
+			break;
+		case QS_DEBT_BLOCKS:
+		case QS_DEBT_PAGE:
+			qs_sweep_paid(task, debt);
+			break;
+		case QS_DEBT_ECHO:
+			pfree(debt);
+			break;
+	}
+}
+
+static void
+copy_row(QsTask *task, const QsMirrorRow *row)
+{
+	task->row = *row;
+	task->row.server = MemoryContextStrdup(task->context, row->server);
+	task->row.collection = MemoryContextStrdup(task->context, row->collection);
+}
+
+/* Needs a transaction. */
+QsTask *
+qs_task_create(MemoryContext parent, const QsMirrorRow *row)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "qdrant_sync mirror",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	QsTask	   *task = palloc0(sizeof(QsTask));
+
+	task->context = context;
+	task->phase = QS_PHASE_CREATING;
+	task->stale = true;
+	task->settle = true;
+	dlist_init(&task->ready);
+	dlist_init(&task->flying);
+	dlist_init(&task->groups);
+	dlist_init(&task->doubtful);
+	dlist_init(&task->echoes);
+	dlist_init(&task->ranges);
+	copy_row(task, row);
+	qs_progress_load(row->id, &task->progress);
+	task->dead_letters = qs_dead_letters_count(row->id);
+	task->slot = qs_mirror_slot_make(MyDatabaseId, row->id, row->relid);
+	task->lanes = qs_lanes_create(context, debt_paid, task);
+	task->outbox = qs_outbox_create(context, row->segments, task->slot, chunk_shown, task);
+	/* What was in a segment whose storage was exchanged is not known (hazard 16). */
+	if (qs_outbox_check_files(task->outbox, task->progress.segment_files))
+		qs_task_want_sweep(task);
+	if (row->dropped)
+		qs_task_set_phase(task, QS_PHASE_DROPPING);
+	else if (task->slot == NULL)
+		qs_task_fail(task, "no slot in shared memory is free: raise qdrant_sync.max_mirrors");
+	MemoryContextSwitchTo(old);
+	return task;
+}
+
+void
+qs_task_free(QsTask *task)
+{
+	qs_batch_drop_all(task);
+	if (task->call != NULL)
+		qs_call_cancel(task->call);
+	if (task->slot != NULL)
+		qs_mirror_slot_free(task->slot);
+	if (task->reader != NULL)
+		qs_reader_free(task->reader);
+	qs_lanes_free(task->lanes);
+	MemoryContextDelete(task->context);
+}
+
+/* The only place that changes the phase. */
+void
+qs_task_set_phase(QsTask *task, QsPhase phase)
+{
+	Assert(task->phase != QS_PHASE_DROPPING || phase == QS_PHASE_DROPPING);
+	Assert(phase != QS_PHASE_ACTIVE || task->phase == QS_PHASE_CLAIMING);
+	if (phase != QS_PHASE_CLAIMING && phase != QS_PHASE_ACTIVE)
+		task->claim = QS_CLAIM_IDLE;
+	task->phase = phase;
+}
+
+static void
+set_error(QsTask *task, const char *message)
+{
+	char	   *copy = MemoryContextStrdup(task->context, message);
+
+	if (task->progress.error != NULL)
+		pfree(task->progress.error);
+	task->progress.error = copy;
+	task->progress.error_at = GetCurrentTimestamp();
+	task->progress_dirty = true;
+}
+
+void
+qs_task_fail(QsTask *task, const char *format,...)
+{
+	char		message[1024];
+	va_list		args;
+
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	set_error(task, message);
+	task->progress.phase = "failed";
+	if (task->phase != QS_PHASE_DROPPING)
+		qs_task_set_phase(task, QS_PHASE_FAILED);
+	ereport(WARNING,
+			(errmsg("qdrant_sync: mirror of collection \"%s\" has stopped: %s",
+					task->row.collection, message)));
+}
+
+void
+qs_task_retry_later(QsTask *task, const char *message)
+{
+	TimestampTz until;
+
+	task->tries++;
+	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+										qs_backoff_ms(task->tries, qs_random32()));
+	task->not_before = Max(task->not_before, until);
+	set_error(task, message);
+}
+
+void
+qs_task_succeeded(QsTask *task)
+{
+	task->tries = 0;
+	if (task->progress.error != NULL)
+	{
+		pfree(task->progress.error);
+		task->progress.error = NULL;
+		task->progress.error_at = 0;
+		task->progress_dirty = true;
+	}
+}
+
+char *
+qs_task_alias(const QsTask *task, int64 epoch, const char *nonce)
+{
+	return psprintf("%s__qs_" INT64_FORMAT "_%s", task->row.collection, epoch, nonce);
+}
+
+static char *
+path_of(const char *name, const char *rest)
+{
+	StringInfoData path;
+
+	initStringInfo(&path);
+	appendStringInfoString(&path, "/collections/");
+	qs_append_percent_encoded(&path, name);
+	appendStringInfoString(&path, rest);
+	return path.data;
+}
+
+char *
+qs_task_collection_path(const QsTask *task, const char *rest)
+{
+	return path_of(task->row.collection, rest);
+}
+
+char *
+qs_task_write_path(const QsTask *task, const char *rest)
+{
+	if (task->progress.fence_by_time)
+		return qs_task_collection_path(task, rest);
+	return path_of(qs_task_alias(task, task->progress.epoch, task->progress.nonce), rest);
+}
+
+bool
+qs_task_uuid_keys(const QsTask *task)
+{
+	return task->row.key_type == UUIDOID;
+}
+
+char *
+qs_task_key_text(const QsTask *task, QsKey key)
+{
+	return qs_key_to_text(key, qs_task_uuid_keys(task));
+}
+
+bool
+qs_task_runs(const QsTask *task)
+{
+	return !task->row.paused && task->phase != QS_PHASE_FAILED &&
+		task->phase != QS_PHASE_DROPPING;
+}
+
+/* Sessions changed the mirror's row, or something that may have mended it. */
+void
+qs_task_update(QsTask *task, const QsMirrorRow *row)
+{
+	bool		resumed = row->resumed > task->progress.resumed;
+
+	copy_row(task, row);
+	task->stale = true;
+	if (row->dropped)
+	{
+		if (task->phase != QS_PHASE_DROPPING)
+		{
+			qs_batch_drop_all(task);
+			if (task->call != NULL)
+				qs_call_cancel(task->call);
+			task->call = NULL;
+			task->not_before = 0;
+			qs_task_set_phase(task, QS_PHASE_DROPPING);
+		}
+		return;
+	}
+	if (!resumed)
+		return;
+	task->progress.resumed = row->resumed;
+	task->progress.fence_by_time = false;
+	task->progress_dirty = true;
+	task->refused_in_row = 0;
+	task->not_before = 0;
+	task->tries = 0;
+	if (task->phase == QS_PHASE_FAILED && task->slot != NULL)
+	{
+		task->progress.phase = "creating";
+		qs_task_set_phase(task, QS_PHASE_CREATING);
+	}
+}
+
+static bool
+window_is_open(const QsTask *task)
+{
+	int			mine = qs_lanes_count(task->lanes);
+
+	return qs_task_runs(task) && mine < MAX_LANES_OF_MIRROR &&
+		(qs_lanes_total() < MAX_LANES || mine < SHARE_OF_MIRROR);
+}
+
+/*
+ * A chunk that was not seen before.  In a transaction.  Bytes that no version of
+ * ours wrote, or keys of another type than the mirror's now, become a wish to
+ * compare everything, durable before the chunk is acknowledged (hazard 11).
+ */
+static int
+chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot)
+{
+	QsTask	   *task = arg;
+	bool		isnull;
+	Datum		value = slot_getattr(slot, 1, &isnull);
+	struct varlena *chunk = isnull ? NULL : PG_DETOAST_DATUM_PACKED(value);
+	QsChunkKind kind;
+	QsKey	   *keys = NULL;
+	int			n = 0;
+
+	if (chunk == NULL ||
+		!qs_chunk_unpack((unsigned char *) VARDATA_ANY(chunk), VARSIZE_ANY_EXHDR(chunk),
+						 &kind, &debt->since, &keys, &n) ||
+		(int) kind != qs_chunk_kind_of(task->row.key_type))
+	{
+		qs_task_want_sweep(task);
+		qs_progress_save(&task->progress);
+		n = 0;
+	}
+	for (int i = 0; i < n; i++)
+		qs_lanes_mark(task->lanes, keys[i], debt);
+	qs_lanes_debt_made(task->lanes, debt);
+	if (keys != NULL)
+		pfree(keys);
+	return n;
+}
+
+void
+qs_task_notice(QsTask *task, const QsNotice *notice)
+{
+	if (window_is_open(task))
+		qs_outbox_notice(task->outbox, notice);
+	else
+		qs_outbox_scan(task->outbox);
+}
+
+void
+qs_task_scan(QsTask *task)
+{
+	qs_outbox_scan(task->outbox);
+}
+
+/* Reads the definition and compiles it; an ERROR stops this mirror alone. */
+static void
+compile(QsTask *task)
+{
+	MemoryContext old;
+
+	if (task->reader != NULL)
+		qs_reader_free(task->reader);
+	task->reader = NULL;
+	task->definition = NULL;
+	if (task->definition_context == NULL)
+		task->definition_context = AllocSetContextCreate(task->context, "qdrant_sync definition",
+														 ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(task->definition_context);
+	old = MemoryContextSwitchTo(task->definition_context);
+	task->definition = qs_definition_read(task->row.relid);
+	if (task->definition == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the mirror's trigger is gone from the table")));
+	task->reader = qs_reader_create(task->definition, task->context);
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
+	task->endpoint = qs_endpoint_get(task->row.server, task->definition->owner);
+	MemoryContextSwitchTo(old);
+	task->stale = false;
+}
+
+/* Table, definition and endpoint as they are now; false: not in this turn. */
+static bool
+prepare(QsTask *task)
+{
+	ErrorData  *error = NULL;
+	volatile bool usable = false;
+
+	if (!task->stale && task->endpoint->server != NULL)
+		return true;
+	qs_begin();
+	PG_TRY();
+	{
+		if (ConditionalLockRelationOid(task->row.relid, AccessShareLock))
+		{
+			if (task->stale)
+				compile(task);
+			usable = qs_endpoint_resolve(task->endpoint);
+			if (!usable)
+				qs_task_fail(task, "%s", task->endpoint->error);
+		}
+	}
+	PG_CATCH();
+	{
+		error = qs_catch_error(task->context);
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		qs_commit();
+	else
+	{
+		qs_task_fail(task, "%s", error->message);
+		FreeErrorData(error);
+	}
+	return usable && error == NULL;
+}
+
+static void
+load_chunks(QsTask *task)
+{
+	if (!qs_outbox_more(task->outbox) || !window_is_open(task))
+		return;
+	qs_begin();
+	qs_outbox_read(task->outbox, MAX_LANES_OF_MIRROR - qs_lanes_count(task->lanes));
+	qs_commit();
+}
+
+static bool
+has_dirty(const QsTask *task)
+{
+	return qs_lanes_dirty(task->lanes) > 0 || !dlist_is_empty((dlist_head *) &task->groups);
+}
+
+/*
+ * One read: live changes first, but every fourth read is the sweep's where both
+ * wait (hazard 5).
+ */
+static bool
+read_something(QsTask *task)
+{
+	bool		sweep = qs_sweep_wants_read(task);
+	bool		dirty = has_dirty(task);
+
+	if (sweep && (!dirty || task->turn++ % 4 == 3))
+	{
+		qs_sweep_read(task);
+		return true;
+	}
+	return dirty && qs_batch_read_dirty(task);
+}
+
+/* Enough is made for now: what waits longer is only older when it is sent. */
+static bool
+made_enough(const QsTask *task)
+{
+	return task->nready >= qs_sync_connections;
+}
+
+static bool
+can_send(const QsTask *task, TimestampTz now)
+{
+	return now >= task->not_before &&
+		(qs_endpoint_room(task->endpoint, now) > 0 || task->nflying > 0);
+}
+
+static void
+active_turn(QsTask *task)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (task->fence_wanted)
+	{
+		qs_claim_start(task);
+		return;
+	}
+	qs_batch_echo_due(task, now);
+	qs_sweep_step(task);
+	if (can_send(task, now))
+	{
+		for (int i = 0; i < READS_PER_TURN && !made_enough(task) && qs_task_runs(task); i++)
+		{
+			if (!read_something(task))
+				break;
+			qs_batch_send(task);
+		}
+	}
+	if (task->phase == QS_PHASE_ACTIVE)
+		qs_batch_send(task);
+}
+
+/* qdrant_wait, hazard 18: what is visible to a snapshot taken after the request. */
+static void
+serve_waiters(QsTask *task)
+{
+	uint64		requested = pg_atomic_read_u64(&task->slot->wait_requested);
+
+	if (task->wait_number == 0 && requested > pg_atomic_read_u64(&task->slot->wait_done))
+	{
+		task->wait_number = requested;
+		task->wait_sweep = qs_task_sweep_wanted(task);
+		qs_begin();
+		qs_outbox_await(task->outbox);
+		qs_commit();
+	}
+	if (task->wait_number != 0 && qs_outbox_awaited(task->outbox) == 0 &&
+		task->progress.sweep_done >= task->wait_sweep)
+	{
+		pg_atomic_write_u64(&task->slot->wait_done, task->wait_number);
+		task->wait_number = 0;
+		ConditionVariableBroadcast(&task->slot->wait_done_cv);
+	}
+}
+
+static void
+show_whether_stopped(QsTask *task)
+{
+	uint32		stopped = qs_task_runs(task) ? 0 : 1;
+
+	if (task->slot == NULL || pg_atomic_read_u32(&task->slot->stopped) == stopped)
+		return;
+	pg_atomic_write_u32(&task->slot->stopped, stopped);
+	ConditionVariableBroadcast(&task->slot->wait_done_cv);
+}
+
+void
+qs_task_turn(QsTask *task)
+{
+	if (task->phase == QS_PHASE_DROPPING)
+		qs_drop_step(task);
+	else if (qs_task_runs(task) && prepare(task))
+	{
+		load_chunks(task);
+		if (qs_endpoint_ready(task->endpoint))
+		{
+			if (task->phase == QS_PHASE_CREATING)
+				qs_create_step(task);
+			else if (task->phase == QS_PHASE_CLAIMING)
+				qs_claim_step(task);
+			else if (task->phase == QS_PHASE_ACTIVE)
+				active_turn(task);
+		}
+		else if (task->endpoint->error[0] != '\0' && task->endpoint->not_before > 0 &&
+				 task->progress.error == NULL)
+			set_error(task, task->endpoint->error);
+		if (qs_task_runs(task))
+			serve_waiters(task);
+	}
+	show_whether_stopped(task);
+}
+
+static void
+show_counters(QsTask *task)
+{
+	TimestampTz oldest;
+
+	qs_outbox_pending(task->outbox, &oldest);
+	if (task->slot == NULL)
+		return;
+	pg_atomic_write_u64(&task->slot->pending, qs_lanes_count(task->lanes));
+	pg_atomic_write_u32(&task->slot->pending_is_bound, qs_outbox_more(task->outbox) ? 1 : 0);
+	pg_atomic_write_u64(&task->slot->oldest, (uint64) oldest);
+}
+
+static void
+save_progress(QsTask *task)
+{
+	if (!task->progress_dirty && task->accepted == NIL)
+		return;
+	qs_begin();
+	if (task->accepted != NIL)
+	{
+		qs_dead_letters_remove(task->row.id, task->accepted);
+		list_free_deep(task->accepted);
+		task->accepted = NIL;
+		task->dead_letters = qs_dead_letters_count(task->row.id);
+	}
+	qs_progress_save(&task->progress);
+	qs_commit();
+	task->progress_dirty = false;
+}
+
+/* An unmirrored table: once Qdrant's side is done, everything of it goes. */
+static bool
+forget(QsTask *task)
+{
+	bool		dropped;
+
+	qs_begin();
+	dropped = qs_segments_drop(task->row.segments);
+	if (dropped)
+		qs_progress_forget(task->row.id);
+	qs_commit();
+	return dropped;
+}
+
+bool
+qs_task_housekeep(QsTask *task)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	show_counters(task);
+	if (task->phase == QS_PHASE_DROPPING && task->remote_dropped)
+		return !forget(task);
+	if (now < task->housekeep_after)
+		return true;
+	task->housekeep_after = TimestampTzPlusMilliseconds(now, HOUSEKEEPING_MS);
+	save_progress(task);
+	if (task->phase != QS_PHASE_DROPPING)
+		qs_outbox_rotate(task->outbox);
+	return true;
+}
+
+static TimestampTz
+earlier(TimestampTz a, TimestampTz b)
+{
+	if (a == 0 || b == 0)
+		return Max(a, b);
+	return Min(a, b);
+}
+
+/* When this task can go on without an answer; 0: not by itself, now: at once. */
+TimestampTz
+qs_task_next_wake(const QsTask *task, TimestampTz now)
+{
+	TimestampTz next = qs_batch_echo_next(task);
+
+	if (task->phase == QS_PHASE_DROPPING)
+		return task->remote_dropped ? now + 1000000 : Max(now, task->not_before);
+	if (!qs_task_runs(task))
+		return 0;
+	if (task->phase != QS_PHASE_ACTIVE)
+		return task->call != NULL ? next : earlier(next, Max(now, task->not_before));
+	if (task->fence_wanted)
+		return Max(now, task->not_before);
+	if (task->sweeping && task->call == NULL && task->page == NULL &&
+		!task->progress.scroll_done)
+		next = earlier(next, Max(now, task->not_before));
+	if ((has_dirty(task) || qs_sweep_wants_read(task)) && !made_enough(task))
+	{
+		if (now < task->not_before)
+			next = earlier(next, task->not_before);
+		else if (can_send(task, now))
+			next = now;
+	}
+	if (task->nready > 0 && now < task->not_before)
+		next = earlier(next, task->not_before);
+	if (qs_outbox_more(task->outbox) && window_is_open(task))
+		next = now;
+	return next;
+}

@@ -1,0 +1,179 @@
+/*
+ * task.h
+ *		One mirror in its sync worker: what batches, claim and sweep share.
+ *
+ * Private to src/sync/.
+ */
+#ifndef QS_TASK_H
+#define QS_TASK_H
+
+#include "common/shared.h"
+#include "mirror/definition.h"
+#include "sync/call.h"
+#include "sync/lanes.h"
+#include "sync/outbox.h"
+#include "sync/progress.h"
+#include "sync/rows.h"
+
+/* Predecessors are asserted by qs_task_set_phase(). */
+typedef enum QsPhase
+{
+	QS_PHASE_CREATING,			/* start: the collection is looked for, made, checked */
+	QS_PHASE_CLAIMING,			/* from CREATING, ACTIVE: the write alias is made ours */
+	QS_PHASE_ACTIVE,			/* from CLAIMING: rows go out */
+	QS_PHASE_FAILED,			/* from any: until it is mended or resumed */
+	QS_PHASE_DROPPING			/* from any: unmirrored; cleans up, then is forgotten */
+} QsPhase;
+
+/* Steps of a claim (claim.c). */
+typedef enum QsClaimStep
+{
+	QS_CLAIM_IDLE,
+	QS_CLAIM_LIST,				/* which aliases has the collection? */
+	QS_CLAIM_SEED,				/* none: make the seed */
+	QS_CLAIM_RENAME,			/* the old one, or the seed, to mine */
+	QS_CLAIM_EXTRA,				/* taking over: delete another one first */
+	QS_CLAIM_WITHDRAW,			/* contested: delete mine */
+	QS_CLAIM_VERIFY,			/* is mine the only one? */
+	QS_CLAIM_SETTLE				/* let what is in limbo end */
+} QsClaimStep;
+
+typedef struct QsTask
+{
+	dlist_node	node;
+	QsPhase		phase;
+	MemoryContext context;		/* everything of this task */
+
+	QsMirrorRow row;
+	QsProgress	progress;
+	bool		progress_dirty; /* to be saved in the next housekeeping */
+	QsMirrorSlot *slot;			/* NULL: all are taken */
+
+	/* Definition; made anew when the table or the mirror changed. */
+	bool		stale;
+	MemoryContext definition_context;
+	QsDefinition *definition;
+	QsReader   *reader;
+	int			dimensions[16]; /* of the collection's vectors, as the definition
+								 * orders them; 0: not known */
+	QsEndpoint *endpoint;
+
+	QsOutbox   *outbox;
+	QsLanes    *lanes;
+
+	/* Requests: made and not sent, sent, and groups to be read by themselves. */
+	dlist_head	ready;
+	int			nready;
+	dlist_head	flying;
+	int			nflying;
+	dlist_head	groups;
+	int			foreign;		/* deletes of ids that are no keys, not done yet */
+	dlist_head	doubtful;		/* ended in doubt: their lanes wait for the fence */
+	QsCall	   *call;			/* of creation, claim or scroll: one at a time */
+
+	/* Pacing after a failure of this mirror's own. */
+	int			tries;
+	TimestampTz not_before;
+	bool		slow;			/* one request in flight (wait_timeout) */
+	int			refused_in_row; /* single rows, without a success between */
+	int			dead_letters;	/* about how many there are */
+	List	   *accepted;		/* keys (texts) accepted while there are dead letters */
+
+	/* Fence. */
+	QsClaimStep claim;
+	char		claim_old[QS_COLLECTION_MAX_LENGTH + 64];
+	bool		settle;			/* something may be in limbo */
+	int			pings;
+	TimestampTz settle_until;
+	bool		fence_wanted;	/* a request ended in doubt */
+	dlist_head	echoes;			/* keys in doubt, to be sent once more */
+
+	/* Sweep (sweep.c). */
+	bool		sweeping;
+	int64		sweep_number;	/* the one under way */
+	bool		sweep_again;	/* keys were lost: start over */
+	QsDebt	   *page;			/* suspects of the page under way; NULL: settled */
+	char	   *page_next;		/* offset after it */
+	bool		page_last;
+	dlist_head	ranges;			/* of blocks, read and not settled, in order */
+	int			nranges;
+	BlockNumber backfill_cursor;	/* next block to read */
+	int			range_blocks;	/* blocks a range; follows the rows in them */
+	int			turn;			/* of reads: every fourth is the sweep's */
+
+	/* qdrant_wait. */
+	uint64		wait_number;	/* being waited for; 0: none */
+	int64		wait_sweep;		/* sweep that it needs */
+
+	bool		remote_dropped; /* QS_PHASE_DROPPING: Qdrant's side is done */
+	TimestampTz housekeep_after;
+} QsTask;
+
+extern void qs_task_set_phase(QsTask *task, QsPhase phase);
+
+/* Stops the mirror with a reason, until it is mended; keeps its work. */
+extern void qs_task_fail(QsTask *task, const char *format,...) pg_attribute_printf(2, 3);
+
+/* A failure that passes: says so in the view, and waits longer each time. */
+extern void qs_task_retry_later(QsTask *task, const char *message);
+extern void qs_task_succeeded(QsTask *task);
+
+/* Alias that writes go to, or the collection itself where the fence is by time. */
+extern char *qs_task_write_path(const QsTask *task, const char *rest);
+extern char *qs_task_collection_path(const QsTask *task, const char *rest);
+extern char *qs_task_alias(const QsTask *task, int64 epoch, const char *nonce);
+
+/* Highest sweep that is wished for. */
+extern int64 qs_task_sweep_wanted(const QsTask *task);
+
+/* Key as in the view of dead letters and in Qdrant's paths; palloc'd. */
+extern char *qs_task_key_text(const QsTask *task, QsKey key);
+extern bool qs_task_uuid_keys(const QsTask *task);
+
+/* The collection was made anew, or keys were lost: compare everything. */
+extern void qs_task_want_sweep(QsTask *task);
+
+/* create.c: the collection, before the claim; and what is left after unmirror. */
+extern void qs_create_step(QsTask *task);
+extern void qs_drop_step(QsTask *task);
+
+/* claim.c */
+extern void qs_claim_start(QsTask *task);
+extern void qs_claim_step(QsTask *task);
+
+/* batch.c */
+extern bool qs_batch_read_dirty(QsTask *task);	/* true: something was read */
+extern bool qs_batch_read_blocks(QsTask *task, QsDebt *range, int *rows);
+extern void qs_batch_send(QsTask *task);
+extern void qs_batch_delete_foreign(QsTask *task, char **ids, int n);
+extern void qs_batch_drop_all(QsTask *task);
+extern void qs_batch_echo_due(QsTask *task, TimestampTz now);
+extern TimestampTz qs_batch_echo_next(const QsTask *task);
+extern void qs_batch_reopen_doubtful(QsTask *task);
+
+/* sweep.c */
+extern void qs_sweep_step(QsTask *task);
+extern bool qs_sweep_wants_read(const QsTask *task);
+extern void qs_sweep_read(QsTask *task);
+extern void qs_sweep_paid(QsTask *task, QsDebt *debt);
+
+/* task.c, for worker.c */
+extern QsTask *qs_task_create(MemoryContext parent, const QsMirrorRow *row);
+extern void qs_task_free(QsTask *task);
+extern void qs_task_update(QsTask *task, const QsMirrorRow *row);
+extern void qs_task_notice(QsTask *task, const QsNotice *notice);
+extern void qs_task_scan(QsTask *task);
+extern void qs_task_turn(QsTask *task);
+extern bool qs_task_housekeep(QsTask *task);	/* false: forgotten, free it */
+extern TimestampTz qs_task_next_wake(const QsTask *task, TimestampTz now);
+extern bool qs_task_runs(const QsTask *task);	/* neither paused nor failed */
+
+/* worker.c: one short transaction, pinned and without anything to inherit. */
+extern void qs_begin(void);
+extern void qs_commit(void);
+
+/* An error of this mirror alone: ends the transaction; returns a copy in the
+ * task's own context. */
+extern ErrorData *qs_catch_error(MemoryContext context);
+
+#endif							/* QS_TASK_H */

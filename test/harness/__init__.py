@@ -1,0 +1,14 @@
+"""What the tests and the demo share: clusters, the extension in a database, a Qdrant, and comparisons from outside."""
+
+from .cluster import Cluster, HarnessError
+from .database import Db, new_extension_db, worker_pids
+from .front import FrontHandle
+from .outcome import Point, assert_converged, collection_points, compare_points, table_points
+from .places import available_versions, has_pgvector, system_version
+from .wait import stays, wait_until
+
+__all__ = [
+    "Cluster", "Db", "FrontHandle", "HarnessError", "Point", "assert_converged", "available_versions",
+    "collection_points", "compare_points", "has_pgvector", "new_extension_db", "stays", "system_version",
+    "table_points", "wait_until", "worker_pids",
+]
