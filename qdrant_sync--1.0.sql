@@ -79,6 +79,7 @@ CREATE UNIQUE INDEX mirror_collection ON qdrant_internal.mirror (server, collect
 /* What the sync worker knows about a mirror. */
 CREATE TABLE qdrant_internal.progress (
 	mirror bigint PRIMARY KEY,
+	owner oid,							-- of the table, when the collection was last claimed
 	phase text NOT NULL DEFAULT 'creating',	-- creating, claiming, sweeping, live, failed
 	error text,
 	error_at timestamptz,

@@ -29,10 +29,24 @@
 #define qs_reserve_guc_prefix(prefix) EmitWarningsOnPlaceholders(prefix)
 #endif
 
-/* Up to 15 PGDLLEXPORT is empty, and everything would be exported; we hide by default. */
+/*
+ * Up to 15 PGDLLEXPORT is empty, and everything would be exported; we hide by
+ * default, so that functions called from SQL have to be named as exported.
+ */
 #if PG_VERSION_NUM < 160000
 #undef PGDLLEXPORT
 #define PGDLLEXPORT __attribute__((visibility("default")))
+#undef PG_FUNCTION_INFO_V1
+#define PG_FUNCTION_INFO_V1(function) \
+	extern PGDLLEXPORT Datum function(PG_FUNCTION_ARGS); \
+	extern PGDLLEXPORT const Pg_finfo_record *CppConcat(pg_finfo_, function)(void); \
+	const Pg_finfo_record * \
+	CppConcat(pg_finfo_, function)(void) \
+	{ \
+		static const Pg_finfo_record version_1 = {1}; \
+		return &version_1; \
+	} \
+	extern int	qs_semicolon_after_function_info
 #endif
 
 /* 16 renamed relfilenodes to relfilenumbers. */
@@ -69,6 +83,13 @@ typedef Oid RelFileNumber;
 #else
 #include "utils/wait_event.h"
 #define qs_wait_event(name) PG_WAIT_EXTENSION
+#endif
+
+/* 15 made the timeline of WAL that is written a function. */
+#if PG_VERSION_NUM >= 150000
+#define qs_timeline() GetWALInsertionTimeLine()
+#else
+#define qs_timeline() ThisTimeLineID
 #endif
 
 /* 15 replaced random() by a generator of its own; for jitter, not for secrets. */

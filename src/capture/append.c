@@ -137,7 +137,7 @@ ready(QsAppender *appender, const QsTarget *target, int natts)
 static int
 complete_row(QsRow *row, int length)
 {
-	HeapTupleHeader header = &row->tuple.header;
+	HeapTupleHeader header = (HeapTupleHeader) row->header.place;
 	char	   *value = (char *) row + offsetof(QsRow, length);
 
 	memset(header, 0, SizeofHeapTupleHeader);
@@ -163,7 +163,7 @@ qs_append_chunk(QsAppender *appender, const QsTarget *target, QsRow *row, int le
 		return;
 	qs_chunk_stamp(row->chunk, GetCurrentTimestamp());
 	tuple.t_len = complete_row(row, length);
-	tuple.t_data = &row->tuple.header;
+	tuple.t_data = (HeapTupleHeader) row->header.place;
 	tuple.t_tableOid = appender->opened;
 	ItemPointerSetInvalid(&tuple.t_self);
 	append_tuple(appender, &tuple);

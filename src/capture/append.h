@@ -17,9 +17,9 @@ typedef struct QsRow
 {
 	union
 	{
-		HeapTupleHeaderData header;
 		char		place[MAXALIGN(SizeofHeapTupleHeader)];
-	}			tuple;
+		int64		aligned;
+	}			header;
 	char		length[VARHDRSZ];
 	unsigned char chunk[QS_CHUNK_MAX_BYTES];
 } QsRow;

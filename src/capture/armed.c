@@ -4,42 +4,18 @@
  *		see it, cached.
  *
  * Looked up in qdrant_internal.mirror by relation, never in the arguments of a
- * trigger, which the table's owner writes (hazard 22).  The scan uses a fresh
- * snapshot of its own, so it is right in REPEATABLE READ too.  A cached answer
+ * trigger, which the table's owner writes (hazard 22).  A cached answer
  * lives until the relcache of the relation is invalidated: whoever writes a row
  * of qdrant_internal.mirror invalidates it, and so does every ALTER TABLE.
  */
 #include "capture/armed.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/xact.h"
-#include "access/xlog.h"
-#include "catalog/pg_type.h"
 #include "mirror/definition.h"
-#include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
-
-/* Columns of qdrant_internal.mirror that are read here. */
-enum
-{
-	MIRROR_ID = 1,
-	MIRROR_RELID,
-	MIRROR_SYSTEM_IDENTIFIER,
-	MIRROR_DATABASE,
-	MIRROR_SERVER,
-	MIRROR_COLLECTION,
-	MIRROR_KEY_ATTNUM,
-	MIRROR_KEY_TYPE,
-	MIRROR_SEGMENT_A,
-	MIRROR_SEGMENT_B,
-	MIRROR_DROPPED = 15
-};
 
 QsArmed    *qs_armed_last = NULL;
 
@@ -83,25 +59,6 @@ make_cache(void)
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
 }
 
-static Datum
-column(HeapTuple row, TupleDesc desc, AttrNumber attnum)
-{
-	bool		isnull;
-	Datum		value = heap_getattr(row, attnum, desc, &isnull);
-
-	if (isnull)
-		elog(ERROR, "column %d of a mirror is null", attnum);
-	return value;
-}
-
-static bool
-is_ours(HeapTuple row, TupleDesc desc)
-{
-	return !DatumGetBool(column(row, desc, MIRROR_DROPPED)) &&
-		DatumGetObjectId(column(row, desc, MIRROR_DATABASE)) == MyDatabaseId &&
-		(uint64) DatumGetInt64(column(row, desc, MIRROR_SYSTEM_IDENTIFIER)) == GetSystemIdentifier();
-}
-
 /*
  * The key is read by the type that the column has now: a chunk says "integers",
  * and the worker knows which.  A column that is gone or has become something
@@ -110,51 +67,39 @@ is_ours(HeapTuple row, TupleDesc desc)
 static void
 set_key(QsArmed *armed, AttrNumber attnum)
 {
-	Oid			type = getBaseType(get_atttype(armed->relid, attnum));
-	int			kind = OidIsValid(type) ? qs_chunk_kind_of(type) : 0;
+	Oid			type = get_atttype(armed->relid, attnum);
+	int			kind = 0;
 
+	if (OidIsValid(type))
+	{
+		type = getBaseType(type);
+		kind = qs_chunk_kind_of(type);
+	}
 	armed->key_attnum = attnum;
 	armed->key_type = type;
 	armed->kind = kind == 0 ? QS_CHUNK_SWEEP : (QsChunkKind) kind;
 }
 
 static void
-fill(QsArmed *armed, HeapTuple row, TupleDesc desc)
-{
-	armed->armed = true;
-	armed->target.mirror = DatumGetInt64(column(row, desc, MIRROR_ID));
-	armed->target.segments[0] = DatumGetObjectId(column(row, desc, MIRROR_SEGMENT_A));
-	armed->target.segments[1] = DatumGetObjectId(column(row, desc, MIRROR_SEGMENT_B));
-	armed->target.slot = NULL;
-	armed->target.slot_looked_for = 0;
-	armed->serial = 0;
-	set_key(armed, DatumGetInt16(column(row, desc, MIRROR_KEY_ATTNUM)));
-}
-
-static void
 read_catalog(QsArmed *armed)
 {
-	Oid			index = qs_internal_relation("mirror_relid");
-	Relation	mirrors = NULL;
-	SysScanDesc scan;
-	ScanKeyData key;
-	HeapTuple	row;
+	QsMirrorRow *row = qs_mirror_row_by_relid(armed->relid);
+	QsTarget   *target = &armed->target;
+	QsChunkKind kind = armed->kind;
 
-	armed->armed = false;
-	if (OidIsValid(index))
-		mirrors = try_relation_open(qs_internal_relation("mirror"), AccessShareLock);
-	if (mirrors == NULL)
+	armed->armed = row != NULL && row->ours;
+	if (!armed->armed)
 		return;
-	ScanKeyInit(&key, MIRROR_RELID, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(armed->relid));
-	scan = systable_beginscan(mirrors, index, true, NULL, 1, &key);
-	while (!armed->armed && (row = systable_getnext(scan)) != NULL)
-	{
-		if (is_ours(row, RelationGetDescr(mirrors)))
-			fill(armed, row, RelationGetDescr(mirrors));
-	}
-	systable_endscan(scan);
-	relation_close(mirrors, AccessShareLock);
+	set_key(armed, row->key_attnum);
+	if (target->mirror == row->id && target->segments[0] == row->segments[0] &&
+		target->segments[1] == row->segments[1] && armed->kind == kind)
+		return;
+	target->mirror = row->id;
+	target->segments[0] = row->segments[0];
+	target->segments[1] = row->segments[1];
+	target->slot = NULL;
+	target->slot_looked_for = 0;
+	armed->serial = 0;
 }
 
 /*
@@ -188,26 +133,17 @@ qs_armed_look_up(Oid relid)
 bool
 qs_collection_is_mirrored(const char *server, const char *collection)
 {
-	Oid			index = qs_internal_relation("mirror_collection");
-	Relation	mirrors;
-	SysScanDesc scan;
-	ScanKeyData keys[2];
-	HeapTuple	row;
-	bool		found = false;
+	ListCell   *lc;
 
-	if (!OidIsValid(index))
-		return false;
-	ScanKeyEntryInitialize(&keys[0], 0, MIRROR_SERVER, BTEqualStrategyNumber, InvalidOid,
-						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(server));
-	ScanKeyEntryInitialize(&keys[1], 0, MIRROR_COLLECTION, BTEqualStrategyNumber, InvalidOid,
-						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(collection));
-	mirrors = relation_open(qs_internal_relation("mirror"), AccessShareLock);
-	scan = systable_beginscan(mirrors, index, true, NULL, 2, keys);
-	while (!found && (row = systable_getnext(scan)) != NULL)
-		found = is_ours(row, RelationGetDescr(mirrors));
-	systable_endscan(scan);
-	relation_close(mirrors, AccessShareLock);
-	return found;
+	foreach(lc, qs_mirror_rows())
+	{
+		const QsMirrorRow *row = lfirst(lc);
+
+		if (row->ours && !row->dropped && strcmp(row->server, server) == 0 &&
+			strcmp(row->collection, collection) == 0)
+			return true;
+	}
+	return false;
 }
 
 /*

@@ -9,10 +9,13 @@
 #include "common/chunk.h"
 #include "common/shared.h"
 
+/* Identity of the slot of explicit operations. */
+#define QS_OPERATIONS_MIRROR 0
+
 /* What a log keeps of a mirror until the end of the transaction. */
 typedef struct QsTarget
 {
-	int64		mirror;			/* 0: explicit operations */
+	int64		mirror;			/* or QS_OPERATIONS_MIRROR */
 	Oid			segments[2];
 	QsMirrorSlot *slot;			/* NULL: none; its identity is checked at use */
 	TimestampTz slot_looked_for;	/* when */
@@ -31,7 +34,7 @@ typedef struct QsArmed
 	QsTarget	target;
 
 	/* key_log.c's: the mirror's number in the transaction of that serial. */
-	uint32		serial;
+	uint64		serial;
 	uint32		tag;
 } QsArmed;
 

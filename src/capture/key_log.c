@@ -70,7 +70,7 @@ static int	ntargets = 0;
 static QsSpool spool;
 static QsSavepoints savepoints;
 static MemoryContext context = NULL;	/* of this transaction; NULL: none yet */
-static uint32 serial = 1;		/* of this transaction; tells old numbers of targets */
+static uint64 serial = 1;		/* of this transaction; tells old numbers of targets */
 static bool flushed = false;
 
 static inline int
@@ -304,7 +304,7 @@ add(QsKey key, uint32 tag)
 		write_at_once(&late);
 		return;
 	}
-	/* An entry of an enclosing subtransaction lives at least as long. */
+	/* An entry of an enclosing subtransaction lives as long as this one, or longer. */
 	if (nentries > 0)
 	{
 		entry = &window[nentries - 1];

@@ -42,7 +42,7 @@ qs_at_commit_scan(void)
 bool
 qs_capture_pending(void)
 {
-	return !qs_key_log_is_empty() || qs_operations_pending() || qs_append_has_notices();
+	return !qs_key_log_is_empty() || qs_operation_log_pending() || qs_append_has_notices();
 }
 
 static void
@@ -62,7 +62,7 @@ static void
 reset(void)
 {
 	qs_key_log_reset();
-	qs_operations_reset();
+	qs_operation_log_reset();
 	qs_append_forget_notices();
 	tell_reload = tell_launcher = tell_scan = false;
 }
@@ -74,10 +74,10 @@ at_transaction(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_COMMIT:
 			qs_key_log_flush();
-			qs_operations_flush();
+			qs_operation_log_flush();
 			break;
 		case XACT_EVENT_PRE_PREPARE:
-			qs_operations_refuse_prepare();
+			qs_operation_log_refuse_prepare();
 			qs_key_log_flush();
 			break;
 		case XACT_EVENT_COMMIT:
@@ -102,12 +102,12 @@ at_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId pa
 	if (event == SUBXACT_EVENT_COMMIT_SUB)
 	{
 		qs_key_log_sub_commit(level);
-		qs_operations_sub_commit(level);
+		qs_operation_log_sub_commit(level);
 	}
 	else if (event == SUBXACT_EVENT_ABORT_SUB)
 	{
 		qs_key_log_sub_abort(level);
-		qs_operations_sub_abort(level);
+		qs_operation_log_sub_abort(level);
 	}
 }
 

@@ -142,7 +142,7 @@ failure_of(const QsRequest *call, QsTicketOutcome outcome, int timeout, const ch
 		case QS_ANSWER_MEMORY_FULL:
 			return answer_trouble(call, outcome);
 		case QS_WORKER_RESTARTED:
-		case QS_WORKER_ABSENT:
+		case QS_NO_REQUEST_WORKER:
 			return worker_trouble(outcome);
 		default:
 			return limit_reached(call, outcome);

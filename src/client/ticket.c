@@ -591,7 +591,7 @@ qs_ticket_wait(QsTicket ticket, TimestampTz until)
 		else if (absent_since == 0)
 			absent_since = now;
 		else if (TimestampDifferenceExceeds(absent_since, now, WORKER_ABSENT_MS))
-			return QS_WORKER_ABSENT;
+			return QS_NO_REQUEST_WORKER;
 		sleep_until(until, now, worker);
 	}
 }
@@ -653,6 +653,39 @@ qs_ticket_release(QsTicket ticket)
 	wake(proc_number);
 	if (ours)
 		free_slot(slot);
+}
+
+static void
+describe_slot(const Slot *slot, QsTicketInfo *info)
+{
+	static const char *const names[] = {
+		[TICKET_FILLING] = "filling", [TICKET_QUEUED] = "queued", [TICKET_RUNNING] = "running",
+		[TICKET_DONE] = "done", [TICKET_ABANDONED] = "abandoned"
+	};
+
+	info->pid = slot->pid;
+	info->database = slot->database;
+	info->role = slot->role;
+	strlcpy(info->server_name, slot->server_name, sizeof(info->server_name));
+	strlcpy(info->method, slot->method, sizeof(info->method));
+	info->state = names[slot->state];
+	info->submitted_at = slot->submitted_at;
+}
+
+QsTicketInfo *
+qs_ticket_list(int *n)
+{
+	QsTicketInfo *infos = palloc(qs_max_tickets * sizeof(QsTicketInfo));
+
+	*n = 0;
+	LWLockAcquire(&control->lock, LW_SHARED);
+	for (int i = 0; i < qs_max_tickets; i++)
+	{
+		if (slots[i].state != TICKET_FREE)
+			describe_slot(&slots[i], &infos[(*n)++]);
+	}
+	LWLockRelease(&control->lock);
+	return infos;
 }
 
 /* ---- the request worker ----------------------------------------------- */

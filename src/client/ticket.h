@@ -24,7 +24,7 @@ typedef enum QsTicketOutcome
 	QS_ANSWER_MEMORY_FULL,
 	QS_WORKER_RESTARTED,
 	/* Found by the backend, without or instead of the worker: */
-	QS_WORKER_ABSENT,
+	QS_NO_REQUEST_WORKER,
 	QS_TICKETS_FULL,
 	QS_TICKETS_FULL_FOR_SERVER,
 	QS_REQUEST_MEMORY_FULL
@@ -70,7 +70,7 @@ extern QsTicket qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome
 /*
  * Waits until the answer is there: QS_ANSWERED (whatever the answer is), or
  * QS_TIMED_OUT at the deadline of the ticket or at until, whichever is first, or
- * QS_WORKER_ABSENT.  Interruptible: the caller releases the ticket on ERROR
+ * QS_NO_REQUEST_WORKER.  Interruptible: the caller releases the ticket on ERROR
  * where nobody else knows it.
  */
 extern QsTicketOutcome qs_ticket_wait(QsTicket ticket, TimestampTz until);
@@ -80,6 +80,21 @@ extern void qs_ticket_take(QsTicket ticket, QsTicketAnswer *answer);
 
 /* Gives up a ticket in any state; does nothing for one that is not ours. */
 extern void qs_ticket_release(QsTicket ticket);
+
+/* What can be shown of a ticket that is in use. */
+typedef struct QsTicketInfo
+{
+	pid_t		pid;
+	Oid			database;
+	Oid			role;
+	char		server_name[NAMEDATALEN];
+	char		method[8];
+	const char *state;
+	TimestampTz submitted_at;
+} QsTicketInfo;
+
+/* Palloc'd array of those in use; any process. */
+extern QsTicketInfo *qs_ticket_list(int *n);
 
 /* ---- the request worker ---- */
 

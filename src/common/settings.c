@@ -20,7 +20,7 @@ int			qs_batch_bytes = 512;
 int			qs_sync_connections = 4;
 int			qs_request_connections = 16;
 int			qs_segment_size = 16 * 1024;
-int			qs_row_timeout = 30 * 1000;
+int			qs_row_timeout = 5 * 1000;
 int			qs_max_dead_letters = 10000;
 char	   *qs_default_server = NULL;
 int			qs_request_timeout = 10 * 1000;
@@ -74,7 +74,7 @@ define_worker_settings(void)
 							"Longest time that a sync worker reads the rows of one batch.",
 							"It bounds what an expression in a mirror's definition can cost the other mirrors.",
 							&qs_row_timeout,
-							30 * 1000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+							5 * 1000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 	DefineCustomIntVariable("qdrant_sync.max_dead_letters",
 							"Dead letters that are kept for a mirror; at one more it stops.",
 							NULL, &qs_max_dead_letters,

@@ -163,14 +163,19 @@ qs_database_slot_make(Oid database)
 	return slot;
 }
 
-void
+bool
 qs_database_slot_free(QsDatabaseSlot *slot)
 {
+	bool		unused;
+
 	LWLockAcquire(&qs_shared->database_lock, LW_EXCLUSIVE);
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
-	slot->database = InvalidOid;
+	unused = slot->pid == 0 && slot->blockers == 0;
+	if (unused)
+		slot->database = InvalidOid;
 	LWLockRelease(&slot->lock);
 	LWLockRelease(&qs_shared->database_lock);
+	return unused;
 }
 
 QsMirrorSlot *
@@ -306,6 +311,10 @@ qs_post_launcher_look(void)
 		return;
 	LWLockAcquire(&qs_shared->database_lock, LW_EXCLUSIVE);
 	qs_shared->launcher_look = true;
+	if (qs_shared->look_count < QS_LOOK_MAX)
+		qs_shared->look_at[qs_shared->look_count] = MyDatabaseId;
+	if (qs_shared->look_count <= QS_LOOK_MAX)
+		qs_shared->look_count++;
 	proc_number = qs_shared->launcher_proc_number;
 	LWLockRelease(&qs_shared->database_lock);
 	wake_proc(proc_number);

@@ -88,6 +88,9 @@ typedef struct QsMirrorSlot
 	pg_atomic_uint64 retries;	/* of them, ended without success */
 } QsMirrorSlot;
 
+/* Databases that the launcher looks at by name; with more it looks at all. */
+#define QS_LOOK_MAX 16
+
 typedef struct QsShared
 {
 	LWLock		database_lock;	/* guards QsDatabaseSlot.database of all slots */
@@ -95,6 +98,8 @@ typedef struct QsShared
 	int			launcher_proc_number;	/* -1: none; under database_lock */
 	pid_t		launcher_pid;
 	bool		launcher_look;	/* a database appeared or vanished, or got the extension */
+	int			look_count;		/* of look_at; more than fits: look at all */
+	Oid			look_at[QS_LOOK_MAX];	/* databases whose sessions asked for it */
 } QsShared;
 
 extern QsShared *qs_shared;
@@ -108,9 +113,10 @@ extern void qs_shared_install_hooks(void);
 extern QsDatabaseSlot *qs_database_slot_find(Oid database);
 extern QsMirrorSlot *qs_mirror_slot_find(Oid database, int64 mirror);
 
-/* Called by the launcher: find or make; NULL when all are taken. */
+/* Called by the launcher, and by DDL that blocks: find or make; NULL when all are taken. */
 extern QsDatabaseSlot *qs_database_slot_make(Oid database);
-extern void qs_database_slot_free(QsDatabaseSlot *slot);
+/* False where a process or a blocker still needs it. */
+extern bool qs_database_slot_free(QsDatabaseSlot *slot);
 
 /* Called by the sync worker. */
 extern QsMirrorSlot *qs_mirror_slot_make(Oid database, int64 mirror, Oid relid);
@@ -126,7 +132,7 @@ extern void qs_notices_post(const QsNotice *notices, int n, bool scan);
 /* Tells this database's worker to read the catalog of mirrors again.  As above. */
 extern void qs_post_reload(void);
 
-/* Tells the launcher to look at databases again.  As above. */
+/* Tells the launcher to look at databases again, this session's above all.  As above. */
 extern void qs_post_launcher_look(void);
 
 /*

@@ -227,6 +227,17 @@ transform_item(ParseState *pstate, const ListSource *source, ResTarget *target)
 	return expr;
 }
 
+/* Every name in the text says its schema, whatever the caller's search_path. */
+static char *
+deparse_pinned(const ListSource *source, Node *expr)
+{
+	int			level = qs_pin_search_path();
+	char	   *text = deparse_expression(expr, source->deparse_context, false, false);
+
+	AtEOXact_GUC(false, level);
+	return text;
+}
+
 static QsColumn *
 resolve_item(ParseState *pstate, const ListSource *source, ResTarget *target, bool sole)
 {
@@ -238,7 +249,7 @@ resolve_item(ParseState *pstate, const ListSource *source, ResTarget *target, bo
 	else
 	{
 		column = palloc0(sizeof(QsColumn));
-		column->expression = deparse_expression(expr, source->deparse_context, false, false);
+		column->expression = deparse_pinned(source, expr);
 		set_type(column, exprType(expr), exprTypmod(expr));
 	}
 	check_name(pstate, target);
@@ -283,10 +294,6 @@ start_analysis(const ListSource *source)
 	return pstate;
 }
 
-/*
- * Names are looked up by the search_path of whoever calls; what comes out is
- * written under the pinned one, so that every name in it says its schema.
- */
 static List *
 resolve_list(ListSource *source)
 {

@@ -97,6 +97,7 @@ struct QsExchange
 	int			issued;			/* times that its head was about to be sent */
 	Size		head_bytes;
 	Size		answer_room;
+	bool		head_whole;		/* the empty line after the last head was there */
 	bool		retry_after_seen;
 	const char *fault;			/* a callback's reason to end it; constant text */
 	QsHttpOutcome outcome;
@@ -284,7 +285,11 @@ take_header(char *line, size_t size, size_t count, void *arg)
 		exchange->fault = "the head of the answer is too large";
 		return 0;
 	}
-	if (length >= sizeof(retry_after) - 1 &&
+	if (length >= 5 && memcmp(line, "HTTP/", 5) == 0)
+		exchange->head_whole = false;
+	else if (line[0] == '\r' || line[0] == '\n')
+		exchange->head_whole = true;
+	else if (length >= sizeof(retry_after) - 1 &&
 		pg_strncasecmp(line, retry_after, sizeof(retry_after) - 1) == 0)
 		exchange->retry_after_seen = true;
 	return length;
@@ -608,8 +613,12 @@ note_answer(QsExchange *exchange)
 	if (exchange->retry_after_seen)
 		outcome->retry_after = (int) Min(Max(retry_after, 0), INT_MAX);
 
+	/* libcurl takes a connection that ends within the head for an empty answer. */
+	if (!exchange->head_whole)
+		fail(exchange, "the connection was closed in the middle of the answer");
+
 	/* Success before the body had left cannot be the answer to all of it. */
-	if (status < 300 && exchange->body_mode == QS_BODY_STREAM &&
+	else if (status < 300 && exchange->body_mode == QS_BODY_STREAM &&
 		exchange->body_taken < exchange->body_length)
 		fail(exchange, "the server answered before it had the whole request");
 }

@@ -65,10 +65,11 @@ typedef struct Echo
 	QsKey		keys[FLEXIBLE_ARRAY_MEMBER];
 } Echo;
 
+/* A row of which nothing is sent. */
 typedef struct BadRow
 {
 	QsLane	   *lane;
-	char	   *error;
+	char	   *error;			/* its dead letter; NULL: there is nothing to delete either */
 } BadRow;
 
 /* One read. */
@@ -173,8 +174,15 @@ note_bad_row(Read *read, QsLane *lane, const char *error)
 			: palloc(read->bad_capacity * sizeof(BadRow));
 	}
 	read->bad[read->nbad].lane = lane;
-	read->bad[read->nbad++].error = pstrdup(error);
+	read->bad[read->nbad++].error = error ? pstrdup(error) : NULL;
 	MemoryContextSwitchTo(old);
+}
+
+/* Negative integers never became points. */
+static bool
+is_no_id(QsTask *task, QsKey key)
+{
+	return !qs_task_uuid_keys(task) && (int64) key.lo < 0;
 }
 
 /* A row of the read; see QsRowSink. */
@@ -199,6 +207,11 @@ take_row(void *arg, QsKey key, QsRowKind kind, const char *json, int length,
 			add_lane(batch, lane);
 			break;
 		case QS_ROW_ABSENT:
+			if (is_no_id(read->task, key))
+			{
+				note_bad_row(read, lane, NULL);
+				break;
+			}
 			batch = open_batch(read, &read->delete, BATCH_DELETE);
 			append_id(read->task, &batch->body, key);
 			add_lane(batch, lane);
@@ -232,7 +245,10 @@ static void
 forget_bad_rows(Read *read)
 {
 	for (int i = 0; i < read->nbad; i++)
-		pfree(read->bad[i].error);
+	{
+		if (read->bad[i].error != NULL)
+			pfree(read->bad[i].error);
+	}
 	if (read->bad != NULL)
 		pfree(read->bad);
 	read->bad = NULL;
@@ -274,12 +290,32 @@ check_dead_letter_limit(QsTask *task)
 					 qs_max_dead_letters);
 }
 
+/* What was refused before may be accepted now: its dead letter goes. */
+static void
+note_accepted(QsTask *task, const QsLane *lane)
+{
+	MemoryContext old;
+
+	if (task->dead_letters == 0)
+		return;
+	old = MemoryContextSwitchTo(task->context);
+	task->accepted = lappend(task->accepted, qs_task_key_text(task, lane->key));
+	MemoryContextSwitchTo(old);
+}
+
 /* The read's transaction is about to end well: what it found becomes durable. */
 static void
 keep_bad_rows(Read *read)
 {
 	for (int i = 0; i < read->nbad; i++)
-		put_dead_letter(read->task, read->bad[i].lane->key, read->bad[i].error, 0);
+	{
+		BadRow	   *bad = &read->bad[i];
+
+		if (bad->error != NULL)
+			put_dead_letter(read->task, bad->lane->key, bad->error, 0);
+		else
+			note_accepted(read->task, bad->lane);
+	}
 }
 
 static void
@@ -407,28 +443,43 @@ end_read(Read *read)
 	conclude_read(read);
 }
 
+/* Reads keys, or (keys NULL) the read's range; an ERROR comes back as its data. */
+static ErrorData *
+protected_read(Read *read, const QsKey *keys, int n, bool *locked)
+{
+	QsReader   *reader = read->task->reader;
+	ErrorData  *volatile error = NULL;
+
+	PG_TRY();
+	{
+		if (keys != NULL)
+			*locked = qs_reader_by_keys(reader, keys, n, take_row, read);
+		else
+			*locked = qs_reader_by_blocks(reader, read->range->block, read->range->end,
+										  take_row, read);
+	}
+	PG_CATCH();
+	{
+		error = qs_catch_error(read->task->context);
+	}
+	PG_END_TRY();
+	return error;
+}
+
 static void
 read_lanes(QsTask *task, QsLane **lanes, int n, bool single)
 {
 	Read		read;
 	QsKey	   *keys = palloc(n * sizeof(QsKey));
-	ErrorData  *error = NULL;
-	volatile bool locked = true;
+	ErrorData  *error;
+	bool		locked = true;
 
 	for (int i = 0; i < n; i++)
 		keys[i] = lanes[i]->key;
 	qs_keys_sort_unique(keys, n, qs_chunk_kind_of(task->definition->key_type));
 	start_read(&read, task, NULL, single);
 	qs_begin();
-	PG_TRY();
-	{
-		locked = qs_reader_by_keys(task->reader, keys, n, take_row, &read);
-	}
-	PG_CATCH();
-	{
-		error = qs_catch_error(task->context);
-	}
-	PG_END_TRY();
+	error = protected_read(&read, keys, n, &locked);
 	pfree(keys);
 
 	if (error != NULL)
@@ -489,6 +540,41 @@ mark_range_by_keys(QsTask *task, QsDebt *range)
 	return locked;
 }
 
+/* Lanes that a failed read of a range closed are opened again; they are owed to it. */
+static void
+reopen_read(Read *read)
+{
+	dlist_iter	iter;
+
+	finish_batch(read, &read->upsert);
+	finish_batch(read, &read->delete);
+	dlist_foreach(iter, &read->made)
+	{
+		Batch	   *batch = dlist_container(Batch, node, iter.cur);
+
+		reopen_all(read->task, batch->lanes, batch->n);
+	}
+	for (int i = 0; i < read->nbad; i++)
+		qs_lanes_reopen(read->task->lanes, read->bad[i].lane);
+	abandon_read(read);
+}
+
+/* As key_read_failed(); true: the range is read all the same, by its keys. */
+static bool
+range_read_failed(Read *read, ErrorData *error)
+{
+	QsTask	   *task = read->task;
+
+	reopen_read(read);
+	if (is_rows_fault(error->sqlerrcode))
+		return mark_range_by_keys(task, read->range);
+	if (is_definitions_fault(error->sqlerrcode))
+		qs_task_fail(task, "rows cannot be read: %s", error->message);
+	else
+		qs_task_retry_later(task, error->message);
+	return false;
+}
+
 /*
  * Reads a range of the filling.  False: nothing was read, the table is locked or
  * the mirror has stopped.
@@ -497,80 +583,33 @@ bool
 qs_batch_read_blocks(QsTask *task, QsDebt *range, int *rows)
 {
 	Read		read;
-	ErrorData  *error = NULL;
-	volatile bool locked = true;
+	ErrorData  *error;
+	bool		locked = true;
 
 	start_read(&read, task, range, false);
 	qs_begin();
-	PG_TRY();
-	{
-		locked = qs_reader_by_blocks(task->reader, range->block, range->end, take_row, &read);
-	}
-	PG_CATCH();
-	{
-		error = qs_catch_error(task->context);
-	}
-	PG_END_TRY();
+	error = protected_read(&read, NULL, 0, &locked);
 	*rows = read.rows;
-	if (error == NULL)
+	if (error != NULL)
 	{
-		if (locked)
-			end_read(&read);
-		else
-			qs_commit();
-		return locked;
+		locked = range_read_failed(&read, error);
+		FreeErrorData(error);
 	}
-
-	/* Lanes that this read closed are opened again; they are owed to the range. */
-	{
-		dlist_iter	iter;
-
-		finish_batch(&read, &read.upsert);
-		finish_batch(&read, &read.delete);
-		dlist_foreach(iter, &read.made)
-		{
-			Batch	   *batch = dlist_container(Batch, node, iter.cur);
-
-			reopen_all(task, batch->lanes, batch->n);
-		}
-		for (int i = 0; i < read.nbad; i++)
-			qs_lanes_reopen(task->lanes, read.bad[i].lane);
-		abandon_read(&read);
-	}
-	if (is_rows_fault(error->sqlerrcode))
-		locked = mark_range_by_keys(task, range);
+	else if (locked)
+		end_read(&read);
 	else
-	{
-		locked = false;
-		if (is_definitions_fault(error->sqlerrcode))
-			qs_task_fail(task, "rows cannot be read: %s", error->message);
-		else
-			qs_task_retry_later(task, error->message);
-	}
-	FreeErrorData(error);
+		qs_commit();
 	return locked;
-}
-
-/* What was refused before may be accepted now: its dead letter goes. */
-static void
-note_accepted(QsTask *task, const Batch *batch)
-{
-	MemoryContext old;
-
-	if (task->dead_letters == 0)
-		return;
-	old = MemoryContextSwitchTo(task->context);
-	for (int i = 0; i < batch->n; i++)
-		task->accepted = lappend(task->accepted, qs_task_key_text(task, batch->lanes[i]->key));
-	MemoryContextSwitchTo(old);
 }
 
 static void
 batch_done(QsTask *task, Batch *batch)
 {
-	note_accepted(task, batch);
 	for (int i = 0; i < batch->n; i++)
+	{
+		note_accepted(task, batch->lanes[i]);
 		qs_lanes_settle(task->lanes, batch->lanes[i]);
+	}
 	if (task->slot != NULL)
 		pg_atomic_fetch_add_u64(&task->slot->points_sent, batch->n);
 	task->refused_in_row = 0;

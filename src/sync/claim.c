@@ -81,6 +81,7 @@ qs_claim_start(QsTask *task)
 	if (task->progress.next_nonce[0] == '\0')
 		new_nonce(task->progress.next_nonce);
 	task->progress.phase = "claiming";
+	task->progress.owner = task->endpoint->owner;
 	qs_begin();
 	qs_progress_save(&task->progress);
 	qs_commit();

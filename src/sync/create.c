@@ -82,8 +82,8 @@ created(void *arg, const QsHttpOutcome *outcome)
 static bool
 find_dimensions(QsTask *task)
 {
-	bool		all = true;
-	ErrorData  *error = NULL;
+	volatile bool all = true;
+	ErrorData  *volatile error = NULL;
 
 	qs_begin();
 	PG_TRY();
@@ -268,14 +268,30 @@ drop_remote(QsTask *task)
 	free(json);
 }
 
-/* Without an endpoint (its server was dropped) there is nobody to tell. */
+/* Server and key of the last claim; false: there is nobody to tell. */
+static bool
+find_endpoint(QsTask *task)
+{
+	bool		found;
+
+	if (!OidIsValid(task->progress.owner))
+		return false;
+	task->endpoint = qs_endpoint_get(task->row.server, task->progress.owner);
+	if (task->endpoint->server != NULL)
+		return true;
+	qs_begin();
+	found = qs_endpoint_resolve(task->endpoint);
+	qs_commit();
+	return found;
+}
+
 void
 qs_drop_step(QsTask *task)
 {
 	if (task->call != NULL || task->remote_dropped ||
 		GetCurrentTimestamp() < task->not_before)
 		return;
-	if (task->endpoint == NULL || task->endpoint->server == NULL)
+	if (!find_endpoint(task))
 		task->remote_dropped = true;
 	else if (qs_endpoint_ready(task->endpoint))
 		drop_remote(task);

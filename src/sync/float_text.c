@@ -32,6 +32,9 @@
 #define FIXED_TO_BITS 0x41200000U	/* 10, the first beyond */
 #define FIXED_FROM_EXPONENT (127 - 16)	/* as biased in the float */
 
+/* Floats of a pass of qs_put_floats; more gain nothing. */
+#define PASS_FLOATS 32
+
 /* How floats of one binary exponent are written. */
 typedef struct FixedForm
 {
@@ -95,21 +98,32 @@ store_eight(char *out, uint64 digits)
 	memcpy(out, &digits, sizeof(digits));
 }
 
-/* Writes a float whose magnitude bits are in the fixed range, at out. */
-static inline char *
-put_fixed(char *out, uint32 magnitude)
+/* A float in the fixed range, rounded: integer.nine, zeros before nine. */
+typedef struct Decimal
 {
-	const FixedForm *form = &fixed_forms[(magnitude >> 23) - FIXED_FROM_EXPONENT];
+	uint32		nine;			/* decimals; OTHER: not in the fixed range */
+	uint8		integer;
+	uint8		zeros;
+	bool		negative;
+} Decimal;
+
+#define OTHER UINT32_MAX
+
+static inline Decimal
+to_decimal(uint32 bits)
+{
+	uint32		magnitude = bits & ~FLOAT_SIGN_BIT;
+	Decimal		result = {OTHER, 0, 0, (bits & FLOAT_SIGN_BIT) != 0};
+	const FixedForm *form;
 	float		value;
 	double		scaled;
 	uint32		decimal;
 	uint32		shorter;
 	bool		reads_back;
-	uint32		integer;
-	uint32		first;
-	uint64		digits;
-	int			trailing;
 
+	if (unlikely(magnitude - FIXED_FROM_BITS >= FIXED_TO_BITS - FIXED_FROM_BITS))
+		return result;
+	form = &fixed_forms[(magnitude >> 23) - FIXED_FROM_EXPONENT];
 	memcpy(&value, &magnitude, sizeof(value));
 	scaled = value * form->power;
 	decimal = (int32) (scaled + 0.5);
@@ -119,15 +133,24 @@ put_fixed(char *out, uint32 magnitude)
 	reads_back = fabs((int32) shorter - scaled) < form->half;
 	decimal ^= (decimal ^ shorter) & -(uint32) reads_back;
 
-	/* One integer digit, and nine decimals after zeros: below 2^28 * 10. */
-	integer = (uint32) value;
-	decimal = (decimal - integer * form->one) * form->scale;
-	first = decimal / 100000000;
-	digits = eight_digits(decimal - first * 100000000);
+	result.integer = (int32) value;
+	result.zeros = form->zeros;
+	result.nine = (decimal - result.integer * form->one) * form->scale;
+	return result;
+}
 
+static inline char *
+put_decimal(char *out, Decimal decimal)
+{
+	uint32		first = decimal.nine / 100000000;
+	uint64		digits = eight_digits(decimal.nine - first * 100000000);
+	int			trailing;
+
+	*out = '-';
+	out += decimal.negative;
 	memcpy(out, "0.000000", 8);
-	out[0] = '0' + integer;
-	out += 2 + form->zeros;
+	out[0] = '0' + decimal.integer;
+	out += 2 + decimal.zeros;
 	out[0] = '0' + first;
 	store_eight(out + 1, digits | UINT64CONST(0x3030303030303030));
 
@@ -140,44 +163,53 @@ put_fixed(char *out, uint32 magnitude)
 }
 
 static inline char *
-put_float(char *out, uint32 bits)
+put_float(char *out, float value, Decimal decimal)
 {
-	uint32		magnitude = bits & ~FLOAT_SIGN_BIT;
-	float		value;
-
-	if (likely(magnitude - FIXED_FROM_BITS < FIXED_TO_BITS - FIXED_FROM_BITS))
-	{
-		*out = '-';
-		return put_fixed(out + (bits >> 31), magnitude);
-	}
-	memcpy(&value, &bits, sizeof(value));
+	if (likely(decimal.nine != OTHER))
+		return put_decimal(out, decimal);
 	return out + float_to_shortest_decimal_bufn(value, out);
+}
+
+static inline uint32
+bits_of(float value)
+{
+	uint32		bits;
+
+	memcpy(&bits, &value, sizeof(bits));
+	return bits;
 }
 
 char *
 qs_put_float(char *out, float value)
 {
-	uint32		bits;
-
-	memcpy(&bits, &value, sizeof(bits));
-	return put_float(out, bits);
+	return put_float(out, value, to_decimal(bits_of(value)));
 }
 
+/*
+ * In two passes over a few floats at a time: either by itself is short enough for
+ * the processor to work on several floats at once.
+ */
 char *
 qs_put_floats(char *out, const float *values, int n, int *bad)
 {
-	for (int i = 0; i < n; i++)
-	{
-		uint32		bits;
+	Decimal		decimals[PASS_FLOATS];
 
-		memcpy(&bits, &values[i], sizeof(bits));
-		if (unlikely((bits & FLOAT_INFINITY_BITS) == FLOAT_INFINITY_BITS))
+	for (int start = 0; start < n; start += PASS_FLOATS)
+	{
+		int			end = Min(start + PASS_FLOATS, n);
+
+		for (int i = start; i < end; i++)
+			decimals[i - start] = to_decimal(bits_of(values[i]));
+		for (int i = start; i < end; i++)
 		{
-			*bad = i;
-			return NULL;
+			out = put_float(out, values[i], decimals[i - start]);
+			*out++ = ',';
+			if (unlikely((bits_of(values[i]) & FLOAT_INFINITY_BITS) == FLOAT_INFINITY_BITS))
+			{
+				*bad = i;
+				return NULL;
+			}
 		}
-		out = put_float(out, bits);
-		*out++ = ',';
 	}
 	return out;
 }

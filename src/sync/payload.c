@@ -67,6 +67,7 @@ const char *const qs_encode_settings[] = {
 	"bytea_output", "hex",
 	"xmlbinary", "base64",
 	"lc_monetary", "C",
+	"quote_all_identifiers", "off",
 	NULL
 };
 

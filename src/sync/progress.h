@@ -18,6 +18,7 @@
 typedef struct QsProgress
 {
 	int64		mirror;
+	Oid			owner;			/* whose key the collection was claimed with; InvalidOid: never */
 	const char *phase;			/* a literal */
 	char	   *error;			/* palloc'd; NULL: none */
 	TimestampTz error_at;

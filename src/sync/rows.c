@@ -272,7 +272,8 @@ column_sql(QsReader *reader, AttrNumber attnum, const char *expression)
 	if (name == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("a mirrored column of table %s does not exist any more", reader->relation)));
+				 errmsg("a mirrored column of table \"%s\" does not exist any more",
+						get_rel_name(reader->relid))));
 	return quote_identifier(name);
 }
 
@@ -525,12 +526,10 @@ disarm_timeout(void)
 		QueryCancelPending = false;
 }
 
-/* The arguments are by reference only where the caller's memory lives on. */
 static void
 execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestReceiver *receiver)
 {
 	SPIExecuteOptions options = {.read_only = true, .dest = receiver};
-	int			result;
 
 	options.params = makeParamList(nargs);
 	for (int i = 0; i < nargs; i++)
@@ -546,15 +545,16 @@ execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestR
 		enable_timeout_after(STATEMENT_TIMEOUT, qs_row_timeout);
 	PG_TRY();
 	{
-		result = SPI_execute_plan_extended(plan, &options);
+		int			result = SPI_execute_plan_extended(plan, &options);
+
+		if (result < 0)
+			elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
 	}
 	PG_FINALLY();
 	{
 		disarm_timeout();
 	}
 	PG_END_TRY();
-	if (result < 0)
-		elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
 }
 
 static void

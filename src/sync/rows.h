@@ -48,9 +48,8 @@ typedef bool (*QsRowSink) (void *arg, QsKey key, QsRowKind kind,
 /*
  * Copies the definition; the reader lives in a memory context of its own below
  * parent.  Its plans are made by the first read, under the table's lock, and
- * follow renames of the table and its columns, and new types of payload columns;
- * payload_all and expressions are as they were, so that after any other change
- * the definition is to be read again.
+ * follow renames of the table and new types of its columns.  After any other
+ * change of the table the reader is to be made anew.
  */
 extern QsReader *qs_reader_create(const QsDefinition *definition, MemoryContext parent);
 extern void qs_reader_free(QsReader *reader);

@@ -235,7 +235,7 @@ static void
 page_read(QsTask *task, const QsIdPage *page)
 {
 	QsDebt	   *debt = MemoryContextAllocZero(task->context, sizeof(QsDebt));
-	ErrorData  *error = NULL;
+	ErrorData  *volatile error = NULL;
 	volatile bool looked_up = false;
 
 	debt->kind = QS_DEBT_PAGE;

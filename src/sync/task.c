@@ -56,9 +56,16 @@ debt_paid(void *arg, QsDebt *debt)
 static void
 copy_row(QsTask *task, const QsMirrorRow *row)
 {
+	char	   *server = task->row.server;
+	char	   *collection = task->row.collection;
+
 	task->row = *row;
 	task->row.server = MemoryContextStrdup(task->context, row->server);
 	task->row.collection = MemoryContextStrdup(task->context, row->collection);
+	if (server != NULL)
+		pfree(server);
+	if (collection != NULL)
+		pfree(collection);
 }
 
 /* Needs a transaction. */
@@ -89,6 +96,14 @@ qs_task_create(MemoryContext parent, const QsMirrorRow *row)
 	/* What was in a segment whose storage was exchanged is not known (hazard 16). */
 	if (qs_outbox_check_files(task->outbox, task->progress.segment_files))
 		qs_task_want_sweep(task);
+	/* A promoted standby may lack commits that the old primary sent (hazard 2). */
+	if (task->progress.timeline != 0 && task->progress.timeline != (int32) qs_timeline())
+		qs_task_want_sweep(task);
+	if (task->progress.timeline != (int32) qs_timeline())
+	{
+		task->progress.timeline = qs_timeline();
+		task->progress_dirty = true;
+	}
 	if (row->dropped)
 		qs_task_set_phase(task, QS_PHASE_DROPPING);
 	else if (task->slot == NULL)
@@ -235,7 +250,6 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	bool		resumed = row->resumed > task->progress.resumed;
 
 	copy_row(task, row);
-	task->stale = true;
 	if (row->dropped)
 	{
 		if (task->phase != QS_PHASE_DROPPING)
@@ -251,6 +265,7 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	}
 	if (!resumed)
 		return;
+	task->stale = true;
 	task->progress.resumed = row->resumed;
 	task->progress.fence_by_time = false;
 	task->progress_dirty = true;
@@ -353,11 +368,13 @@ compile(QsTask *task)
 static bool
 prepare(QsTask *task)
 {
-	ErrorData  *error = NULL;
+	ErrorData  *volatile error = NULL;
 	volatile bool usable = false;
 
 	if (!task->stale && task->endpoint->server != NULL)
 		return true;
+	if (GetCurrentTimestamp() < task->prepare_after)
+		return false;
 	qs_begin();
 	PG_TRY();
 	{
@@ -369,6 +386,8 @@ prepare(QsTask *task)
 			if (!usable)
 				qs_task_fail(task, "%s", task->endpoint->error);
 		}
+		else
+			task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
 	}
 	PG_CATCH();
 	{
@@ -521,14 +540,23 @@ qs_task_turn(QsTask *task)
 static void
 show_counters(QsTask *task)
 {
-	TimestampTz oldest;
-
-	qs_outbox_pending(task->outbox, &oldest);
 	if (task->slot == NULL)
 		return;
 	pg_atomic_write_u64(&task->slot->pending, qs_lanes_count(task->lanes));
 	pg_atomic_write_u32(&task->slot->pending_is_bound, qs_outbox_more(task->outbox) ? 1 : 0);
-	pg_atomic_write_u64(&task->slot->oldest, (uint64) oldest);
+	if (qs_lanes_count(task->lanes) == 0)
+		pg_atomic_write_u64(&task->slot->oldest, 0);
+}
+
+/* It visits every chunk in memory: not in every turn. */
+static void
+show_age(QsTask *task)
+{
+	TimestampTz oldest;
+
+	qs_outbox_pending(task->outbox, &oldest);
+	if (task->slot != NULL)
+		pg_atomic_write_u64(&task->slot->oldest, (uint64) oldest);
 }
 
 static void
@@ -574,6 +602,7 @@ qs_task_housekeep(QsTask *task)
 	if (now < task->housekeep_after)
 		return true;
 	task->housekeep_after = TimestampTzPlusMilliseconds(now, HOUSEKEEPING_MS);
+	show_age(task);
 	save_progress(task);
 	if (task->phase != QS_PHASE_DROPPING)
 		qs_outbox_rotate(task->outbox);
@@ -588,33 +617,62 @@ earlier(TimestampTz a, TimestampTz b)
 	return Min(a, b);
 }
 
+/* When the phase's next request can start; 0: with the answer of one under way. */
+static TimestampTz
+next_call(const QsTask *task, TimestampTz now)
+{
+	if (task->call != NULL)
+		return 0;
+	if (task->endpoint != NULL && task->endpoint->state == QS_ENDPOINT_ASKING)
+		return 0;
+	if (task->endpoint != NULL && task->endpoint->state != QS_ENDPOINT_READY)
+		return Max(now, task->endpoint->not_before);
+	return Max(now, task->not_before);
+}
+
+static TimestampTz
+next_write(const QsTask *task, TimestampTz now)
+{
+	bool		reads = (has_dirty(task) || qs_sweep_wants_read(task)) && !made_enough(task);
+
+	if (!reads && task->nready == 0)
+		return 0;
+	if (now < task->not_before)
+		return task->not_before;
+	return reads && can_send(task, now) ? now : 0;
+}
+
+/* The scroll asks for a page, or the backfill begins or ends. */
+static TimestampTz
+next_sweep(const QsTask *task, TimestampTz now)
+{
+	bool		begins = !task->sweeping && task->progress.sweep_done < qs_task_sweep_wanted(task);
+	bool		scrolls = task->sweeping && !task->progress.scroll_done &&
+		task->page == NULL && task->foreign == 0 && task->call == NULL;
+	bool		turns = task->sweeping && task->progress.scroll_done && task->nranges == 0 &&
+		task->foreign == 0 && !qs_sweep_wants_read(task);
+
+	return begins || scrolls || turns ? Max(now, task->not_before) : 0;
+}
+
 /* When this task can go on without an answer; 0: not by itself, now: at once. */
 TimestampTz
 qs_task_next_wake(const QsTask *task, TimestampTz now)
 {
-	TimestampTz next = qs_batch_echo_next(task);
+	TimestampTz next;
 
 	if (task->phase == QS_PHASE_DROPPING)
-		return task->remote_dropped ? now + 1000000 : Max(now, task->not_before);
+		return task->remote_dropped ? TimestampTzPlusMilliseconds(now, 1000) : next_call(task, now);
 	if (!qs_task_runs(task))
 		return 0;
-	if (task->phase != QS_PHASE_ACTIVE)
-		return task->call != NULL ? next : earlier(next, Max(now, task->not_before));
-	if (task->fence_wanted)
-		return Max(now, task->not_before);
-	if (task->sweeping && task->call == NULL && task->page == NULL &&
-		!task->progress.scroll_done)
-		next = earlier(next, Max(now, task->not_before));
-	if ((has_dirty(task) || qs_sweep_wants_read(task)) && !made_enough(task))
-	{
-		if (now < task->not_before)
-			next = earlier(next, task->not_before);
-		else if (can_send(task, now))
-			next = now;
-	}
-	if (task->nready > 0 && now < task->not_before)
-		next = earlier(next, task->not_before);
+	if (now < task->prepare_after)
+		return task->prepare_after;
 	if (qs_outbox_more(task->outbox) && window_is_open(task))
-		next = now;
-	return next;
+		return now;
+	if (task->phase != QS_PHASE_ACTIVE || task->endpoint->state != QS_ENDPOINT_READY)
+		return next_call(task, now);
+	if (task->fence_wanted)
+		return now;
+	next = earlier(qs_batch_echo_next(task), next_write(task, now));
+	return earlier(next, next_sweep(task, now));
 }

@@ -51,6 +51,7 @@ typedef struct QsTask
 
 	/* Definition; made anew when the table or the mirror changed. */
 	bool		stale;
+	TimestampTz prepare_after;	/* the table was locked: not before */
 	MemoryContext definition_context;
 	QsDefinition *definition;
 	QsReader   *reader;

@@ -10,7 +10,7 @@
 #include "common/settings.h"
 #include "common/shared.h"
 #include "sync/launcher.h"
-#include "sync/operations.h"
+#include "sync/operation_sender.h"
 #include "sync/task.h"
 
 #include "access/xact.h"
@@ -119,6 +119,14 @@ take_slot(Oid database)
 		proc_exit(0);
 	before_shmem_exit(leave_slot, (Datum) 0);
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	if (slot->blockers > 0 || slot->pid != 0)
+	{
+		/* DDL needs the database without us, or another worker is there. */
+		if (slot->pid == 0)
+			slot->state = QS_WORKER_ABSENT;
+		LWLockRelease(&slot->lock);
+		proc_exit(0);
+	}
 	slot->pid = MyProcPid;
 	slot->proc_number = qs_my_proc_number();
 	slot->started_at = GetCurrentTimestamp();
@@ -282,7 +290,7 @@ apply_server_changes(void)
 
 	endpoints_changed = false;
 	qs_endpoints_invalidate();
-	qs_operations_server_changed();
+	qs_sender_server_changed();
 	dlist_foreach(iter, &tasks)
 	{
 		QsTask	   *task = dlist_container(QsTask, node, iter.cur);
@@ -308,7 +316,7 @@ give_notice(const QsNotice *notice)
 			return;
 		}
 	}
-	qs_operations_notice(notice->segment);
+	qs_sender_notice(notice->segment);
 }
 
 static void
@@ -318,7 +326,7 @@ scan_everything(void)
 
 	dlist_foreach(iter, &tasks)
 		qs_task_scan(dlist_container(QsTask, node, iter.cur));
-	qs_operations_scan();
+	qs_sender_scan();
 }
 
 static void
@@ -391,7 +399,7 @@ time_to_sleep(void)
 
 	if (wake > 0)
 		until = Min(until, wake);
-	wake = qs_operations_next_wake(now);
+	wake = qs_sender_next_wake(now);
 	if (wake > 0)
 		until = Min(until, wake);
 	dlist_foreach(iter, &tasks)
@@ -426,7 +434,7 @@ turn(void)
 		apply_server_changes();
 	qs_calls_dispatch();
 	turn_tasks();
-	qs_operations_turn();
+	qs_sender_turn();
 	slot->turned_at = GetCurrentTimestamp();
 	MemoryContextReset(turn_context);
 }
@@ -451,7 +459,7 @@ start(Oid database)
 	CacheRegisterSyscacheCallback(USERMAPPINGOID, server_changed, (Datum) 0);
 	reload_mirrors();
 	qs_calls_init();
-	qs_operations_init();
+	qs_sender_init();
 	set_state(QS_WORKER_RUNNING);
 }
 

@@ -1,5 +1,5 @@
 /*
- * operations.c
+ * operation_sender.c
  *		Sends explicit operations: one at a time for each collection, in the order
  *		of their numbers within what each scan newly shows.
  *
@@ -13,7 +13,7 @@
 #include "mirror/definition.h"
 #include "net/outcome.h"
 #include "sync/call.h"
-#include "sync/operations.h"
+#include "sync/operation_sender.h"
 #include "sync/outbox.h"
 #include "sync/progress.h"
 #include "sync/task.h"
@@ -175,7 +175,7 @@ queue_shown(void)
 
 /* Needs the extension's relations; begins and ends a transaction. */
 void
-qs_operations_init(void)
+qs_sender_init(void)
 {
 	Oid			segments[2];
 
@@ -192,21 +192,21 @@ qs_operations_init(void)
 
 /* A notice of an operation only means "scan": order is found by scans. */
 void
-qs_operations_notice(Oid segment)
+qs_sender_notice(Oid segment)
 {
 	if (qs_outbox_owns(outbox, segment))
 		qs_outbox_scan(outbox);
 }
 
 void
-qs_operations_scan(void)
+qs_sender_scan(void)
 {
 	if (outbox != NULL)
 		qs_outbox_scan(outbox);
 }
 
 void
-qs_operations_server_changed(void)
+qs_sender_server_changed(void)
 {
 	dlist_iter	iter;
 
@@ -453,7 +453,7 @@ housekeep(TimestampTz now)
 }
 
 void
-qs_operations_turn(void)
+qs_sender_turn(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	iter;
@@ -473,7 +473,7 @@ qs_operations_turn(void)
 }
 
 TimestampTz
-qs_operations_next_wake(TimestampTz now)
+qs_sender_next_wake(TimestampTz now)
 {
 	TimestampTz next = 0;
 	dlist_iter	iter;

@@ -1,0 +1,30 @@
+/*
+ * call_arguments.h
+ *		Arguments that several functions of the client have.
+ *
+ * An optional argument that is NULL means its default.
+ */
+#ifndef QS_CALL_ARGUMENTS_H
+#define QS_CALL_ARGUMENTS_H
+
+#include "qdrant_sync.h"
+#include "utils/jsonb.h"
+
+/* Text that must be there: ERROR 22004 names it. */
+extern char *qs_argument_name(FunctionCallInfo fcinfo, int argno, const char *name);
+
+/* NULL where it is NULL. */
+extern char *qs_argument_text(FunctionCallInfo fcinfo, int argno);
+extern Jsonb *qs_argument_jsonb(FunctionCallInfo fcinfo, int argno);
+
+/* ERROR 22023 below least. */
+extern int	qs_argument_int(FunctionCallInfo fcinfo, int argno, const char *name,
+							int least, int if_null);
+
+/* Milliseconds; 0 where it is NULL. ERROR 22023 unless positive. */
+extern int	qs_argument_timeout(FunctionCallInfo fcinfo, int argno);
+
+/* What Qdrant is told as timeout=: whole seconds, at least 1. */
+extern int	qs_timeout_seconds(int timeout);
+
+#endif							/* QS_CALL_ARGUMENTS_H */

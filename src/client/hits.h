@@ -1,0 +1,33 @@
+/*
+ * hits.h
+ *		Points in Qdrant's answers.
+ */
+#ifndef QS_HITS_H
+#define QS_HITS_H
+
+#include "client/request.h"
+#include "utils/jsonb.h"
+
+typedef struct QsHit
+{
+	char	   *id;				/* digits or a uuid */
+	bool		is_uuid;
+	float		score;
+	bool		has_score;
+	int64		version;
+	bool		has_version;
+	Jsonb	   *payload;		/* this and the others: NULL where there is none */
+	Jsonb	   *vector;
+	Jsonb	   *order_value;
+	Jsonb	   *shard_key;
+} QsHit;
+
+/*
+ * The points of an answer {"result":{"points":[…]}}, palloc'd.  ERROR 08P01 for
+ * another answer.  A character \u0000 in a point, which no jsonb can hold, is
+ * replaced, with a WARNING that names the point; one that the database's encoding
+ * lacks is an ERROR 22P05 that names it.
+ */
+extern QsHit *qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n);
+
+#endif							/* QS_HITS_H */

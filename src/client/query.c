@@ -1,0 +1,211 @@
+/*
+ * query.c
+ *		qdrant_query and qdrant_query_points: points of a collection.
+ *
+ * Runs in backends.  Both ask Qdrant's query API; they differ in the names of
+ * their arguments.
+ */
+#include "qdrant_sync.h"
+
+#include "client/body.h"
+#include "client/call_arguments.h"
+#include "client/hits.h"
+#include "client/query_argument.h"
+#include "client/request.h"
+#include "client/rights.h"
+#include "client/rows_out.h"
+#include "utils/builtins.h"
+
+PG_FUNCTION_INFO_V1(qs_query);
+PG_FUNCTION_INFO_V1(qs_query_points);
+
+#define DEFAULT_LIMIT 10
+
+/* Positions of the arguments; -1: the function has no such argument. */
+typedef struct Positions
+{
+	int			collection;
+	const char *collection_name;	/* of the argument, for messages */
+	int			query;
+	int			using;
+	int			prefetch;
+	int			filter;
+	int			params;
+	int			limit;
+	const char *limit_name;
+	int			offset;
+	int			with_payload;
+	int			with_vectors;
+	int			score_threshold;
+	int			lookup_from;
+	int			consistency;
+	int			shard_key;
+	int			timeout;
+	int			server;
+	int			payload_fields;
+	int			vector_names;
+} Positions;
+
+static const Positions query_positions = {
+	.collection = 0, .collection_name = "collection", .query = 1, .limit = 2,
+	.limit_name = "k", .filter = 3, .score_threshold = 4, .using = 5,
+	.with_payload = 6, .with_vectors = 7, .params = 8, .server = 9, .timeout = 10,
+	.prefetch = -1, .offset = -1, .lookup_from = -1, .consistency = -1,
+	.shard_key = -1, .payload_fields = -1, .vector_names = -1
+};
+
+static const Positions query_points_positions = {
+	.collection = 0, .collection_name = "collection_name", .query = 1, .using = 2,
+	.prefetch = 3, .filter = 4, .params = 5, .limit = 6, .limit_name = "limit",
+	.offset = 7, .with_payload = 8, .with_vectors = 9, .score_threshold = 10,
+	.lookup_from = 11, .consistency = 12, .shard_key = 13, .timeout = 14,
+	.server = 15, .payload_fields = 16, .vector_names = 17
+};
+
+static bool
+given(FunctionCallInfo fcinfo, int argno)
+{
+	return argno >= 0 && !PG_ARGISNULL(argno);
+}
+
+static void
+add_jsonb(StringInfo body, const char *key, FunctionCallInfo fcinfo, int argno)
+{
+	if (given(fcinfo, argno))
+		qs_body_jsonb(body, key, PG_GETARG_JSONB_P(argno));
+}
+
+/* Names alone say which are wanted; else the boolean says all or none. */
+static void
+add_selection(StringInfo body, const char *key, FunctionCallInfo fcinfo,
+			  int flag, int names, bool if_null)
+{
+	if (given(fcinfo, names))
+		qs_body_text_array(body, key, PG_GETARG_DATUM(names));
+	else
+		qs_body_bool(body, key, given(fcinfo, flag) ? PG_GETARG_BOOL(flag) : if_null);
+}
+
+static void
+build_body(StringInfo body, FunctionCallInfo fcinfo, const Positions *at, const QsQuery *query)
+{
+	qs_body_begin(body);
+	qs_body_key(body, "query");
+	appendStringInfoString(body, query->json);
+	if (given(fcinfo, at->using))
+		qs_body_text(body, "using", text_to_cstring(PG_GETARG_TEXT_PP(at->using)));
+	add_jsonb(body, "prefetch", fcinfo, at->prefetch);
+	add_jsonb(body, "filter", fcinfo, at->filter);
+	add_jsonb(body, "params", fcinfo, at->params);
+	qs_body_int(body, "limit", qs_argument_int(fcinfo, at->limit, at->limit_name, 1, DEFAULT_LIMIT));
+	if (given(fcinfo, at->offset))
+		qs_body_int(body, "offset", qs_argument_int(fcinfo, at->offset, "offset", 0, 0));
+	add_selection(body, "with_payload", fcinfo, at->with_payload, at->payload_fields, true);
+	add_selection(body, "with_vector", fcinfo, at->with_vectors, at->vector_names, false);
+	if (given(fcinfo, at->score_threshold))
+		qs_body_float(body, "score_threshold", PG_GETARG_FLOAT4(at->score_threshold));
+	add_jsonb(body, "lookup_from", fcinfo, at->lookup_from);
+	add_jsonb(body, "shard_key", fcinfo, at->shard_key);
+	qs_body_end(body);
+}
+
+/* "majority", "quorum", "all" or a number of replicas. */
+static const char *
+check_consistency(const char *consistency)
+{
+	if (strcmp(consistency, "majority") != 0 && strcmp(consistency, "quorum") != 0 &&
+		strcmp(consistency, "all") != 0 &&
+		(*consistency == '\0' || strspn(consistency, "0123456789") != strlen(consistency)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid consistency: \"%s\"", consistency),
+				 errhint("It is majority, quorum, all or a number of replicas.")));
+	return consistency;
+}
+
+static char *
+build_path(FunctionCallInfo fcinfo, const Positions *at, const char *collection, int timeout)
+{
+	char	   *path = qs_collection_path(collection, "/points/query");
+
+	path = psprintf("%s?timeout=%d", path, qs_timeout_seconds(timeout));
+	if (given(fcinfo, at->consistency))
+		path = psprintf("%s&consistency=%s", path,
+						check_consistency(text_to_cstring(PG_GETARG_TEXT_PP(at->consistency))));
+	return path;
+}
+
+static Datum
+jsonb_or_null(Jsonb *jsonb, bool *is_null)
+{
+	*is_null = jsonb == NULL;
+	return PointerGetDatum(jsonb);
+}
+
+static void
+put_hit(QsRowsOut *rows, const QsHit *hit)
+{
+	Datum		values[7];
+	bool		nulls[7] = {false};
+
+	values[0] = CStringGetTextDatum(hit->id);
+	values[1] = Float4GetDatum(hit->score);
+	nulls[1] = !hit->has_score;
+	values[2] = jsonb_or_null(hit->payload, &nulls[2]);
+	values[3] = jsonb_or_null(hit->vector, &nulls[3]);
+	values[4] = Int64GetDatum(hit->version);
+	nulls[4] = !hit->has_version;
+	values[5] = jsonb_or_null(hit->order_value, &nulls[5]);
+	values[6] = jsonb_or_null(hit->shard_key, &nulls[6]);
+	qs_rows_out_put(rows, values, nulls);
+}
+
+static void
+check_rights(FunctionCallInfo fcinfo, const Positions *at, const QsServer *server,
+			 const char *collection)
+{
+	qs_check_collection_read(server, collection);
+	if (given(fcinfo, at->prefetch))
+		qs_check_lookups(server, PG_GETARG_JSONB_P(at->prefetch));
+	if (given(fcinfo, at->lookup_from))
+		qs_check_lookups(server, PG_GETARG_JSONB_P(at->lookup_from));
+}
+
+static Datum
+query(FunctionCallInfo fcinfo, const Positions *at)
+{
+	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
+	char	   *collection = qs_argument_name(fcinfo, at->collection, at->collection_name);
+	QsServer   *server = qs_server_get(qs_argument_text(fcinfo, at->server), GetUserId());
+	QsQuery		query = qs_query_argument(fcinfo, at->query);
+	QsRequest	request = {.server = server, .method = "POST", .read = true};
+	StringInfoData body;
+	QsHit	   *hits;
+	int			n;
+
+	check_rights(fcinfo, at, server, collection);
+	if (query.kind == QS_QUERY_NULL)
+		return (Datum) 0;
+	build_body(&body, fcinfo, at, &query);
+	request.body = body.data;
+	request.length = body.len;
+	request.timeout = qs_argument_timeout(fcinfo, at->timeout);
+	request.path = build_path(fcinfo, at, collection, request.timeout);
+	hits = qs_hits_decode(server, qs_send_request(&request, true), &n);
+	qs_server_free(server);
+	for (int i = 0; i < n; i++)
+		put_hit(&rows, &hits[i]);
+	return (Datum) 0;
+}
+
+Datum
+qs_query(PG_FUNCTION_ARGS)
+{
+	return query(fcinfo, &query_positions);
+}
+
+Datum
+qs_query_points(PG_FUNCTION_ARGS)
+{
+	return query(fcinfo, &query_points_positions);
+}

@@ -1,0 +1,51 @@
+/*
+ * requests_view.c
+ *		What the view qdrant_requests shows: requests of all sessions, without
+ *		their contents.
+ *
+ * Runs in backends.  Server and method are shown to the role that asked, and to
+ * those that may see everybody's statistics.
+ */
+#include "qdrant_sync.h"
+
+#include "catalog/pg_authid.h"
+#include "client/rows_out.h"
+#include "client/ticket.h"
+#include "commands/dbcommands.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+PG_FUNCTION_INFO_V1(qs_requests);
+
+static void
+put_request(QsRowsOut *rows, const QsTicketInfo *info, bool may_see_all)
+{
+	bool		shown = may_see_all || has_privs_of_role(GetUserId(), info->role);
+	char	   *database = get_database_name(info->database);
+	Datum		values[6];
+	bool		nulls[6] = {false, database == NULL, !shown, !shown, false, false};
+
+	values[0] = Int32GetDatum(info->pid);
+	values[1] = database ? DirectFunctionCall1(namein, CStringGetDatum(database)) : (Datum) 0;
+	values[2] = CStringGetTextDatum(info->server_name);
+	values[3] = CStringGetTextDatum(info->method);
+	values[4] = CStringGetTextDatum(info->state);
+	values[5] = TimestampTzGetDatum(info->submitted_at);
+	qs_rows_out_put(rows, values, nulls);
+}
+
+Datum
+qs_requests(PG_FUNCTION_ARGS)
+{
+	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
+	bool		may_see_all = has_privs_of_role(GetUserId(), ROLE_PG_READ_ALL_STATS);
+	QsTicketInfo *infos;
+	int			n;
+
+	qs_require_preload("qdrant_requests");
+	infos = qs_ticket_list(&n);
+	for (int i = 0; i < n; i++)
+		put_request(&rows, &infos[i], may_see_all);
+	return (Datum) 0;
+}

@@ -1,0 +1,121 @@
+/*
+ * rights.c
+ *		Keeps the collection functions from going round a table's privileges and
+ *		row security.
+ *
+ * Runs in backends.  USAGE on a server lets its holder read every collection
+ * there but those that a mirror of this database owns.
+ */
+#include "qdrant_sync.h"
+
+#include "catalog/objectaddress.h"
+#include "client/rights.h"
+#include "mirror/definition.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rls.h"
+
+void
+qs_check_select(Oid relid)
+{
+	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK &&
+		pg_attribute_aclcheck_all(relid, GetUserId(), ACL_SELECT, ACLMASK_ALL) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+bool
+qs_row_security_applies(Oid relid)
+{
+	return check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
+}
+
+/* "products__qs_3_f00d" is the alias that a mirror writes to "products" through. */
+static char *
+without_alias_suffix(const char *collection)
+{
+	char	   *name = pstrdup(collection);
+	char	   *suffix = NULL;
+	size_t		digits;
+
+	for (char *at = name; (at = strstr(at, "__qs_")) != NULL; at++)
+		suffix = at;
+	if (suffix == NULL)
+		return name;
+	digits = strspn(suffix + 5, "0123456789");
+	if (digits > 0 && suffix[5 + digits] == '_')
+		*suffix = '\0';
+	return name;
+}
+
+static QsMirrorRow *
+mirror_of(const QsServer *server, const char *collection)
+{
+	char	   *name = without_alias_suffix(collection);
+	ListCell   *lc;
+
+	foreach(lc, qs_mirror_rows())
+	{
+		QsMirrorRow *row = lfirst(lc);
+
+		if (!row->dropped && strcmp(row->server, server->name) == 0 &&
+			(strcmp(row->collection, name) == 0 || strcmp(row->collection, collection) == 0))
+			return row;
+	}
+	return NULL;
+}
+
+void
+qs_check_collection_read(const QsServer *server, const char *collection)
+{
+	QsMirrorRow *row = mirror_of(server, collection);
+	char	   *table;
+
+	if (row == NULL)
+		return;
+	table = get_rel_name(row->relid);
+	if (table == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("collection \"%s\" belongs to a table that is being dropped", collection)));
+	qs_check_select(row->relid);
+	if (qs_row_security_applies(row->relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("row security of table \"%s\" applies to you, and collection \"%s\" has all its rows",
+						table, collection),
+				 errhint("Use qdrant_search(NULL::%s, ...), which returns the rows that you may see.",
+						 quote_identifier(table))));
+}
+
+/* Any member "collection", at any depth: lookup_from has one, in prefetch too. */
+void
+qs_check_lookups(const QsServer *server, Jsonb *document)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&document->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	bool		is_collection = false;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		if (token == WJB_VALUE && is_collection && value.type == jbvString)
+			qs_check_collection_read(server, pnstrdup(value.val.string.val, value.val.string.len));
+		is_collection = token == WJB_KEY && value.val.string.len == 10 &&
+			memcmp(value.val.string.val, "collection", 10) == 0;
+	}
+}
+
+void
+qs_check_not_mirrored(const QsServer *server, const char *collection)
+{
+	QsMirrorRow *row = mirror_of(server, collection);
+
+	if (row != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("collection \"%s\" belongs to the mirror of table \"%s\"",
+						collection, get_rel_name(row->relid)),
+				 errhint("A mirror makes and fills its collection by itself.")));
+}

@@ -1,0 +1,29 @@
+/*
+ * rights.h
+ *		What the caller may read of collections that mirrors own (hazard R9).
+ */
+#ifndef QS_RIGHTS_H
+#define QS_RIGHTS_H
+
+#include "common/server.h"
+#include "utils/jsonb.h"
+
+/* ERROR 42501 unless the caller may SELECT every column of the table. */
+extern void qs_check_select(Oid relid);
+
+/* True where row security hides rows of the table from the caller. */
+extern bool qs_row_security_applies(Oid relid);
+
+/*
+ * For a collection, or an alias of ours, that a mirror of this database owns:
+ * ERROR 42501 unless the caller may read the whole table.
+ */
+extern void qs_check_collection_read(const QsServer *server, const char *collection);
+
+/* The same for every collection that a document of the caller looks up vectors in. */
+extern void qs_check_lookups(const QsServer *server, Jsonb *document);
+
+/* ERROR 42809 where a mirror of this database owns the collection. */
+extern void qs_check_not_mirrored(const QsServer *server, const char *collection);
+
+#endif							/* QS_RIGHTS_H */

@@ -1,0 +1,51 @@
+/*
+ * arguments.h
+ *		A mirror's definition as text: the arguments of its trigger.
+ */
+#ifndef QS_ARGUMENTS_H
+#define QS_ARGUMENTS_H
+
+#include "mirror/definition.h"
+#include "utils/reltrigger.h"
+
+typedef struct QsMirrorArguments
+{
+	const char *server;
+	const char *collection;		/* NULL when asked for: the table's name */
+	const char *key;
+	const char *vector;			/* NULL when asked for: the only vector column */
+	const char *payload;		/* "*", "" or a SELECT list */
+	const char *distance;
+} QsMirrorArguments;
+
+/* Our triggers on the relation; false where the row trigger is missing. */
+typedef struct QsMirrorTriggers
+{
+	const Trigger *row;
+	const Trigger *truncate;	/* NULL: not there */
+} QsMirrorTriggers;
+
+extern bool qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers);
+
+/* Do they still fire for everything, whatever session_replication_role? */
+extern bool qs_mirror_triggers_whole(const QsMirrorTriggers *triggers);
+
+/* Arguments of the row trigger; ERROR where they are not ours. */
+extern void qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments);
+
+/* The statement that makes the row trigger with the definition in it. */
+extern char *qs_arguments_trigger_statement(const QsDefinition *definition);
+
+/*
+ * Resolves what a user asked for, with defaults filled in, and what he may not
+ * ask for refused.  Expressions are planned as the table's owner.
+ */
+extern QsDefinition *qs_definition_make(Relation rel, const QsMirrorArguments *asked);
+
+/* ERROR 22023 for a name that no collection of ours can have (hazard 31). */
+extern void qs_collection_check_name(const char *collection);
+
+/* Columns that payload => '*' leaves out: names, for the notice. */
+extern List *qs_definition_left_out(Relation rel);
+
+#endif							/* QS_ARGUMENTS_H */

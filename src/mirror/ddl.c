@@ -1,0 +1,675 @@
+/*
+ * ddl.c
+ *		qdrant_mirror, qdrant_unmirror, qdrant_pause, qdrant_resume, qdrant_resync.
+ *
+ * Runs in the session that calls them.  All five are ordinary transactional
+ * DDL: they write our tables and the table's triggers and send nothing, so that
+ * ROLLBACK undoes them; the sync worker acts after the commit.  Whoever owns the
+ * table may call them.
+ *
+ * Triggers are made with the caller's rights, our tables are written with those
+ * of their owner.  Qdrant is only looked at, and before the table is locked;
+ * the lock is waited for shortly, since writers queue behind the wait
+ * (hazard 20).
+ */
+#include "qdrant_sync.h"
+#include "capture/capture.h"
+#include "common/server.h"
+#include "mirror/arguments.h"
+#include "mirror/catalog.h"
+#include "mirror/look.h"
+#include "mirror/table.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+
+/* Long enough for a busy table's statements to end, short for who queues behind us. */
+#define LOCK_WAIT "3s"
+#define LOCK_WAIT_MS 3000
+
+/* Arguments of qdrant_mirror, as qdrant_sync--1.0.sql orders them. */
+enum
+{
+	ARG_SOURCE,
+	ARG_VECTOR,
+	ARG_PAYLOAD,
+	ARG_ROW_FILTER,
+	ARG_COLLECTION,
+	ARG_KEY,
+	ARG_DISTANCE,
+	ARG_INDEXES,
+	ARG_VECTORS_CONFIG,
+	ARG_SPARSE_VECTORS_CONFIG,
+	ARG_COLLECTION_CONFIG,
+	ARG_SERVER,
+	ARG_TAKE_OVER
+};
+
+PG_FUNCTION_INFO_V1(qs_mirror);
+PG_FUNCTION_INFO_V1(qs_unmirror);
+PG_FUNCTION_INFO_V1(qs_pause);
+PG_FUNCTION_INFO_V1(qs_resume);
+PG_FUNCTION_INFO_V1(qs_resync);
+
+/* ---- the table and its lock ---- */
+
+static void
+require_owner(Oid relid)
+{
+	if (!qs_relation_ownercheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+					   get_rel_name(relid));
+}
+
+/* The relation, which the caller owns, under AccessShareLock. */
+static Relation
+open_own(Oid relid)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("there is no table with OID %u", relid)));
+	require_owner(relid);
+	return rel;
+}
+
+/* Who holds a lock that conflicts with mode: pids, or what has none. */
+static char *
+lock_holders(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG		tag;
+	VirtualTransactionId *holders;
+	StringInfoData list;
+	int			n;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	holders = GetLockConflicts(&tag, mode, &n);
+	initStringInfo(&list);
+	for (int i = 0; i < n; i++)
+	{
+		int			pid = qs_vxid_pid(holders[i]);
+
+		if (list.len > 0)
+			appendStringInfoString(&list, ", ");
+		if (pid != 0)
+			appendStringInfo(&list, "process %d", pid);
+		else
+			appendStringInfoString(&list, "a prepared transaction");
+	}
+	return list.data;
+}
+
+static QS_NORETURN void refuse_busy(Oid relid, LOCKMODE mode);
+
+static void
+refuse_busy(Oid relid, LOCKMODE mode)
+{
+	char	   *holders = lock_holders(relid, mode);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+			 errmsg("table \"%s\" is in use, and was waited for in vain", get_rel_name(relid)),
+			 holders[0] ? errdetail("It is locked by %s.", holders) : 0,
+			 errhint("Try again when that transaction has ended. Writers would wait behind a longer try.")));
+	pg_unreachable();
+}
+
+/* The holder is named as it is when the wait ends. */
+static void
+lock_or_name_holder(Oid relid, LOCKMODE mode)
+{
+	MemoryContext context = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		LockRelationOid(relid, mode);
+	}
+	PG_CATCH();
+	{
+		if (geterrcode() != ERRCODE_LOCK_NOT_AVAILABLE)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+		refuse_busy(relid, mode);
+	}
+	PG_END_TRY();
+}
+
+/* Held to the end of the transaction, like that of any DDL. */
+static void
+lock_table(Oid relid, LOCKMODE mode)
+{
+	int			level;
+
+	if (ConditionalLockRelationOid(relid, mode))
+		return;
+	level = NewGUCNestLevel();
+	if (LockTimeout == 0 || LockTimeout > LOCK_WAIT_MS)
+		(void) set_config_option("lock_timeout", LOCK_WAIT, PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+	lock_or_name_holder(relid, mode);
+	AtEOXact_GUC(false, level);
+}
+
+/* ---- triggers, with the caller's rights ---- */
+
+static void
+run_ddl(const char *statement)
+{
+	int			result = SPI_execute(statement, false, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", statement, SPI_result_code_string(result));
+}
+
+static void
+make_triggers(const QsDefinition *definition)
+{
+	const char *table = quote_qualified_identifier(definition->schema, definition->table);
+
+	SPI_connect();
+	run_ddl(qs_arguments_trigger_statement(definition));
+	run_ddl(psprintf("CREATE TRIGGER %s AFTER TRUNCATE ON %s FOR EACH STATEMENT "
+					 "EXECUTE FUNCTION " QS_SCHEMA ".capture_truncate()",
+					 QS_TRUNCATE_TRIGGER, table));
+	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s, ENABLE ALWAYS TRIGGER %s",
+					 table, QS_TRIGGER, QS_TRUNCATE_TRIGGER));
+	SPI_finish();
+}
+
+static char *
+drop_statement(Relation rel, const Trigger *trigger)
+{
+	return psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
+					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
+											   RelationGetRelationName(rel)));
+}
+
+/* The caller has locked the table.  True where there was one of ours. */
+static bool
+drop_triggers(Oid relid)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	QsMirrorTriggers triggers;
+	char	   *statements[2] = {NULL, NULL};
+
+	(void) qs_mirror_triggers(rel, &triggers);
+	if (triggers.row != NULL)
+		statements[0] = drop_statement(rel, triggers.row);
+	if (triggers.truncate != NULL)
+		statements[1] = drop_statement(rel, triggers.truncate);
+	relation_close(rel, NoLock);
+
+	SPI_connect();
+	for (int i = 0; i < lengthof(statements); i++)
+	{
+		if (statements[i] != NULL)
+			run_ddl(statements[i]);
+	}
+	SPI_finish();
+	return statements[0] != NULL || statements[1] != NULL;
+}
+
+/* ---- the state row, with its owner's rights ---- */
+
+static void
+tell(Oid relid)
+{
+	CacheInvalidateRelcacheByRelid(relid);
+	qs_at_commit_reload();
+}
+
+static void
+insert_row(const QsDefinition *definition, int64 id, const Oid segments[2], bool take_over)
+{
+	Oid			types[] = {INT8OID, OIDOID, INT8OID, OIDOID, TEXTOID, TEXTOID,
+		INT2OID, OIDOID, OIDOID, OIDOID, INT8OID};
+	Datum		values[] = {
+		Int64GetDatum(id),
+		ObjectIdGetDatum(definition->relid),
+		Int64GetDatum((int64) GetSystemIdentifier()),
+		ObjectIdGetDatum(MyDatabaseId),
+		CStringGetTextDatum(definition->server),
+		CStringGetTextDatum(definition->collection),
+		Int16GetDatum(definition->key_attnum),
+		ObjectIdGetDatum(definition->key_type),
+		ObjectIdGetDatum(segments[0]),
+		ObjectIdGetDatum(segments[1]),
+		Int64GetDatum(take_over ? 1 : 0)
+	};
+	QsIdentity	saved;
+
+	qs_as_owner(&saved);
+	SPI_connect();
+	(void) SPI_execute_with_args("INSERT INTO " QS_SCHEMA ".mirror (id, relid, system_identifier, database, "
+								 "server, collection, key_attnum, key_type, segment_a, segment_b, take_over) "
+								 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+								 lengthof(types), types, values, NULL, false, 0);
+	SPI_finish();
+	qs_as_before(&saved);
+}
+
+/*
+ * From the commit on, writes of this table are captured.  The caller holds a
+ * lock that writers wait for, so that none of them goes on without knowing.
+ */
+static void
+arm(const QsDefinition *definition, bool take_over)
+{
+	int64		id = nextval_internal(qs_internal_relation("mirror_id"), false);
+	Oid			segments[2];
+
+	qs_segments_make(id, segments);
+	insert_row(definition, id, segments, take_over);
+	tell(definition->relid);
+}
+
+/* One row of ours, as it must still be there. */
+static void
+update_row(const QsMirrorRow *row, const char *assignments, int64 value)
+{
+	int64		parameters[] = {row->id, value};
+	char	   *statement = psprintf("UPDATE " QS_SCHEMA ".mirror SET %s "
+									 "WHERE id = $1 AND NOT dropped AND $2 IS NOT NULL", assignments);
+
+	if (qs_execute_as_owner(statement, 2, parameters) != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the mirror of table \"%s\" was changed at the same time",
+						get_rel_name(row->relid))));
+	tell(row->relid);
+}
+
+/*
+ * The row that came with a copy of another database: nobody writes to its
+ * segments, and its collection is the original's.  Segments that somebody has
+ * locked stay behind until the extension is dropped.
+ */
+static void
+forget_copied_row(const QsMirrorRow *row)
+{
+	static const char *const statements[] = {
+		"DELETE FROM " QS_SCHEMA ".dead_letter WHERE mirror = $1",
+		"DELETE FROM " QS_SCHEMA ".progress WHERE mirror = $1",
+		"DELETE FROM " QS_SCHEMA ".mirror WHERE id = $1",
+	};
+
+	for (int i = 0; i < lengthof(statements); i++)
+		(void) qs_execute_as_owner(statements[i], 1, &row->id);
+	(void) qs_segments_drop(row->segments);
+	CommandCounterIncrement();
+}
+
+/* ---- qdrant_mirror ---- */
+
+static void
+refuse_unsupported(FunctionCallInfo fcinfo)
+{
+	static const struct
+	{
+		int			number;
+		const char *name;
+	}			unsupported[] = {
+		{ARG_ROW_FILTER, "row_filter"},
+		{ARG_KEY, "key"},
+		{ARG_INDEXES, "indexes"},
+		{ARG_VECTORS_CONFIG, "vectors_config"},
+		{ARG_SPARSE_VECTORS_CONFIG, "sparse_vectors_config"},
+		{ARG_COLLECTION_CONFIG, "collection_config"},
+	};
+
+	for (int i = 0; i < lengthof(unsupported); i++)
+	{
+		if (!PG_ARGISNULL(unsupported[i].number))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("argument \"%s\" of qdrant_mirror is not supported yet", unsupported[i].name),
+					 errhint("Leave it out.")));
+	}
+}
+
+static char *
+text_argument(FunctionCallInfo fcinfo, int number)
+{
+	return PG_ARGISNULL(number) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
+static Oid
+source_argument(FunctionCallInfo fcinfo, const char *function)
+{
+	PreventCommandIfReadOnly(function);
+	qs_require_preload(function);
+	if (PG_ARGISNULL(ARG_SOURCE))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("the source of a mirror must not be null")));
+	return PG_GETARG_OID(ARG_SOURCE);
+}
+
+static void
+take_arguments(FunctionCallInfo fcinfo, QsMirrorArguments *asked)
+{
+	memset(asked, 0, sizeof(QsMirrorArguments));
+	asked->vector = text_argument(fcinfo, ARG_VECTOR);
+	asked->payload = text_argument(fcinfo, ARG_PAYLOAD);
+	asked->collection = text_argument(fcinfo, ARG_COLLECTION);
+	asked->distance = text_argument(fcinfo, ARG_DISTANCE);
+	asked->server = text_argument(fcinfo, ARG_SERVER);
+	if (asked->payload == NULL)
+		asked->payload = "";
+	if (asked->distance == NULL)
+		asked->distance = "Cosine";
+}
+
+static QS_NORETURN void refuse_mirrored(Relation rel, const QsMirrorRow *row);
+
+static void
+refuse_mirrored(Relation rel, const QsMirrorRow *row)
+{
+	const char *table = RelationGetRelationName(rel);
+
+	if (row != NULL && row->ours)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("table \"%s\" is mirrored already, into collection \"%s\"",
+						table, row->collection),
+				 errhint("qdrant_unmirror('%s') ends that.", table)));
+	ereport(ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT),
+			 errmsg("table \"%s\" has the mirror of the database that it was restored or copied from", table),
+			 errhint("qdrant_resume('%s') takes it up, qdrant_unmirror('%s') removes it.", table, table)));
+	pg_unreachable();
+}
+
+static void
+refuse_second_mirror(Relation rel)
+{
+	QsMirrorRow *row = qs_mirror_row_by_relid(RelationGetRelid(rel));
+	QsMirrorTriggers triggers;
+
+	if (row != NULL || qs_mirror_triggers(rel, &triggers))
+		refuse_mirrored(rel, row);
+}
+
+/* Two mirrors of one collection would remove each other's points. */
+static void
+refuse_shared_collection(const QsDefinition *definition)
+{
+	ListCell   *lc;
+
+	foreach(lc, qs_mirror_rows())
+	{
+		QsMirrorRow *row = lfirst(lc);
+
+		if (!row->dropped && row->relid != definition->relid &&
+			strcmp(row->collection, definition->collection) == 0 &&
+			strcmp(row->server, definition->server) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("collection \"%s\" on server \"%s\" belongs to another mirror",
+							row->collection, row->server),
+					 errhint("Give another name with collection => '...'.")));
+	}
+}
+
+/*
+ * Everything that the catalogs can say about what was asked.  Takes a weak lock
+ * and lets it go: a caller that holds a stronger one goes on holding that.
+ */
+static QsDefinition *
+check_asked(Oid relid, const QsMirrorArguments *asked, QsServer **server)
+{
+	Relation	rel = open_own(relid);
+	QsMirrorArguments complete = *asked;
+	QsDefinition *definition;
+
+	qs_mirror_check_table(rel);
+	refuse_second_mirror(rel);
+	*server = qs_server_get(asked->server, rel->rd_rel->relowner);
+	complete.server = (*server)->name;
+	definition = qs_definition_make(rel, &complete);
+	refuse_shared_collection(definition);
+	relation_close(rel, AccessShareLock);
+	return definition;
+}
+
+static void
+append_columns(StringInfo list, List *columns)
+{
+	ListCell   *lc;
+
+	foreach(lc, columns)
+		appendStringInfo(list, "%s%s", lc == list_head(columns) ? "" : ", ",
+						 ((QsColumn *) lfirst(lc))->expression);
+}
+
+static void
+notice_payload(const QsDefinition *definition)
+{
+	StringInfoData sent;
+
+	if (!definition->payload_all)
+		return;
+	initStringInfo(&sent);
+	append_columns(&sent, definition->payload);
+	ereport(NOTICE,
+			(errmsg("the payload of \"%s\" is every column that is not a vector: %s",
+					definition->collection, sent.len > 0 ? sent.data : "none"),
+			 errhint("Choose with payload => 'column, expression AS name, ...'.")));
+}
+
+Datum
+qs_mirror(PG_FUNCTION_ARGS)
+{
+	Oid			relid = source_argument(fcinfo, "qdrant_mirror");
+	bool		take_over = !PG_ARGISNULL(ARG_TAKE_OVER) && PG_GETARG_BOOL(ARG_TAKE_OVER);
+	QsMirrorArguments asked;
+	QsDefinition *definition;
+	QsServer   *server;
+
+	refuse_unsupported(fcinfo);
+	take_arguments(fcinfo, &asked);
+	definition = check_asked(relid, &asked, &server);
+	qs_look_at_collection(server, definition, take_over);
+	qs_server_free(server);
+
+	lock_table(relid, ShareRowExclusiveLock);
+	definition = check_asked(relid, &asked, &server);
+	qs_server_free(server);
+	make_triggers(definition);
+	arm(definition, take_over);
+	notice_payload(definition);
+	PG_RETURN_VOID();
+}
+
+/* ---- the others ---- */
+
+static QS_NORETURN void refuse_no_mirror(Oid relid);
+
+static void
+refuse_no_mirror(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("table \"%s\" has no mirror", get_rel_name(relid)),
+			 errhint("qdrant_mirror makes one.")));
+	pg_unreachable();
+}
+
+/* The mirror of a table of the caller's; NULL: none that is armed here. */
+static QsMirrorRow *
+own_mirror(Oid relid)
+{
+	QsMirrorRow *row;
+
+	relation_close(open_own(relid), AccessShareLock);
+	row = qs_mirror_row_by_relid(relid);
+	return row != NULL && row->ours ? row : NULL;
+}
+
+static QsMirrorRow *
+require_own_mirror(Oid relid)
+{
+	QsMirrorRow *row = own_mirror(relid);
+	Relation	rel;
+	QsMirrorTriggers triggers;
+
+	if (row != NULL)
+		return row;
+	rel = relation_open(relid, AccessShareLock);
+	if (qs_mirror_triggers(rel, &triggers))
+		refuse_mirrored(rel, NULL);
+	refuse_no_mirror(relid);
+}
+
+Datum
+qs_unmirror(PG_FUNCTION_ARGS)
+{
+	Oid			relid = source_argument(fcinfo, "qdrant_unmirror");
+	bool		drop_collection = PG_GETARG_BOOL(1);
+	QsMirrorRow *row;
+	bool		had_triggers;
+
+	relation_close(open_own(relid), AccessShareLock);
+	lock_table(relid, AccessExclusiveLock);
+	row = qs_mirror_row_by_relid(relid);
+	had_triggers = drop_triggers(relid);
+	if (row == NULL && !had_triggers)
+		refuse_no_mirror(relid);
+	if (row != NULL && row->ours)
+		update_row(row, "dropped = true, drop_collection = ($2 = 1)", drop_collection ? 1 : 0);
+	else if (row != NULL)
+		forget_copied_row(row);
+	PG_RETURN_VOID();
+}
+
+Datum
+qs_pause(PG_FUNCTION_ARGS)
+{
+	Oid			relid = source_argument(fcinfo, "qdrant_pause");
+
+	update_row(require_own_mirror(relid), "paused = true", 0);
+	PG_RETURN_VOID();
+}
+
+Datum
+qs_resync(PG_FUNCTION_ARGS)
+{
+	Oid			relid = source_argument(fcinfo, "qdrant_resync");
+
+	update_row(require_own_mirror(relid), "sweep = sweep + 1", 0);
+	PG_RETURN_VOID();
+}
+
+/* Definition in the table's triggers, whatever state those are in; NULL: none. */
+static QsDefinition *
+definition_in_trigger(Oid relid, bool *whole)
+{
+	Relation	rel = relation_open(relid, AccessShareLock);
+	QsMirrorTriggers triggers;
+	QsMirrorArguments arguments;
+	QsDefinition *definition = NULL;
+
+	if (qs_mirror_triggers(rel, &triggers))
+	{
+		int			level = qs_pin_search_path();
+
+		*whole = qs_mirror_triggers_whole(&triggers);
+		qs_arguments_read(triggers.row, &arguments);
+		definition = qs_definition_make(rel, &arguments);
+		AtEOXact_GUC(false, level);
+	}
+	relation_close(rel, AccessShareLock);
+	return definition;
+}
+
+static void
+mend_triggers(const QsDefinition *definition)
+{
+	(void) drop_triggers(definition->relid);
+	make_triggers(definition);
+}
+
+/* Triggers that were disabled or altered have missed changes: all is compared. */
+static void
+resume_own(const QsMirrorRow *row, bool take_over)
+{
+	bool		whole = true;
+	QsDefinition *definition = definition_in_trigger(row->relid, &whole);
+
+	if (definition == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the trigger that holds the definition of the mirror of \"%s\" is gone",
+						get_rel_name(row->relid)),
+				 errhint("Call qdrant_unmirror, then qdrant_mirror with take_over => true.")));
+	if (!whole)
+	{
+		lock_table(row->relid, AccessExclusiveLock);
+		mend_triggers(definition);
+	}
+	update_row(row, psprintf("paused = false, resumed = resumed + 1, take_over = take_over + $2%s",
+							 whole ? "" : ", sweep = sweep + 1"), take_over ? 1 : 0);
+}
+
+/*
+ * A table that came out of a dump or with a copy of its database.  What writes
+ * the original's collection has to be asked for, and may be refused.
+ */
+static void
+resume_restored(Oid relid, bool take_over)
+{
+	bool		whole = true;
+	QsDefinition *definition = definition_in_trigger(relid, &whole);
+	QsMirrorRow *copied;
+	QsServer   *server;
+
+	if (definition == NULL)
+		refuse_no_mirror(relid);
+	server = qs_server_get(definition->server, definition->owner);
+	refuse_shared_collection(definition);
+	qs_look_at_collection(server, definition, take_over);
+	qs_server_free(server);
+
+	lock_table(relid, whole ? ShareRowExclusiveLock : AccessExclusiveLock);
+	copied = qs_mirror_row_by_relid(relid);
+	if (copied != NULL && copied->ours)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the mirror of table \"%s\" was resumed at the same time", get_rel_name(relid))));
+	if (copied != NULL)
+		forget_copied_row(copied);
+	if (!whole)
+		mend_triggers(definition);
+	arm(definition, take_over);
+}
+
+Datum
+qs_resume(PG_FUNCTION_ARGS)
+{
+	Oid			relid = source_argument(fcinfo, "qdrant_resume");
+	bool		take_over = PG_GETARG_BOOL(1);
+	QsMirrorRow *row = own_mirror(relid);
+
+	if (row != NULL)
+		resume_own(row, take_over);
+	else
+		resume_restored(relid, take_over);
+	PG_RETURN_VOID();
+}

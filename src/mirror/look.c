@@ -1,0 +1,177 @@
+/*
+ * look.c
+ *		The look at Qdrant before a mirror is made or armed again.
+ *
+ * Runs in the session that calls qdrant_mirror or qdrant_resume, through the
+ * request worker.  It only spares the user a mirror that fails later: the sync
+ * worker decides, and looks at everything again before it writes.
+ */
+#include "qdrant_sync.h"
+#include "client/request.h"
+#include "mirror/catalog.h"
+#include "mirror/look.h"
+#include "net/qdrant_json.h"
+#include "sync/encode.h"
+
+#include "executor/spi.h"
+#include "utils/builtins.h"
+
+/* Rows that are looked at for one with a vector, to learn its dimension. */
+#define SAMPLE_ROWS "1000"
+
+static QS_NORETURN void refuse_collection(const QsDefinition *definition, const char *why,
+										  const char *hint);
+
+static void
+refuse_collection(const QsDefinition *definition, const char *why, const char *hint)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("table \"%s\" cannot be mirrored into collection \"%s\": %s",
+					definition->table, definition->collection, why),
+			 hint ? errhint("%s", hint) : 0));
+	pg_unreachable();
+}
+
+/* Returns NULL, having told the user, where there is nothing to look at. */
+static QsAnswer *
+ask(const QsServer *server, const QsDefinition *definition, const char *path)
+{
+	QsRequest	request = {.server = server, .method = "GET", .path = path, .read = true};
+	QsAnswer   *answer = qs_send_request(&request, false);
+
+	if (answer->status == 401)
+		qs_throw_status(&request, answer);
+	if (answer->status == 200 || answer->status == 404)
+		return answer;
+	ereport(NOTICE,
+			(errmsg("collection \"%s\" could not be looked at: %s", definition->collection,
+					answer->error ? answer->error :
+					psprintf("server \"%s\" answered HTTP status %d", server->name, answer->status)),
+			 errdetail("The sync worker checks it, or makes it, when it can.")));
+	return NULL;
+}
+
+/* Hazard 30: an alias of an alias does not work, nor a collection of that name. */
+static void
+refuse_alias(const QsDefinition *definition, const QsAnswer *answer)
+{
+	char	   *target;
+	char	   *copy;
+
+	if (answer->status != 200)
+		return;
+	target = qs_json_alias_target(answer->body, answer->length, definition->collection);
+	if (target == NULL)
+		return;
+	copy = pstrdup(target);
+	free(target);
+	refuse_collection(definition, psprintf("that is an alias of \"%s\"", copy),
+					  psprintf("Mirror into the collection itself: collection => %s.",
+							   quote_literal_cstr(copy)));
+}
+
+static const QsVectorConfig *
+find_vector(const QsCollectionInfo *info, const char *name)
+{
+	for (int i = 0; i < Min(info->vector_count, lengthof(info->vectors)); i++)
+	{
+		if (strcmp(info->vectors[i].name, name) == 0)
+			return &info->vectors[i];
+	}
+	return NULL;
+}
+
+/*
+ * Dimension in the table's first rows, 0 where none has a vector.  An expression
+ * runs as the table's owner, who will be the one that reads it.
+ */
+static int
+sampled_dimension(const QsDefinition *definition, const QsColumn *column)
+{
+	char	   *query = psprintf("SELECT v FROM (SELECT %s AS v FROM ONLY %s LIMIT " SAMPLE_ROWS ") s "
+								 "WHERE v IS NOT NULL LIMIT 1",
+								 column->expression,
+								 quote_qualified_identifier(definition->schema, definition->table));
+	QsIdentity	saved;
+	int			dimension = 0;
+
+	qs_as_role(definition->owner, true, &saved);
+	SPI_connect();
+	if (SPI_execute(query, true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+	{
+		bool		isnull;
+		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+
+		if (!isnull)
+			dimension = qs_vector_dimension(value, qs_vector_type(column->type));
+	}
+	SPI_finish();
+	qs_as_before(&saved);
+	return dimension;
+}
+
+static int
+dimension_of(const QsDefinition *definition, const QsColumn *column)
+{
+	int			dimension = qs_vector_typmod_dimension(qs_vector_type(column->type), column->typmod);
+
+	return dimension > 0 ? dimension : sampled_dimension(definition, column);
+}
+
+static void
+check_vector(const QsDefinition *definition, const QsColumn *column, const QsCollectionInfo *info)
+{
+	const char *name = column->name ? column->name : "";
+	const QsVectorConfig *config = find_vector(info, name);
+	int			dimension;
+
+	if (config == NULL)
+		refuse_collection(definition, name[0] == '\0' ? "it has no unnamed vector" :
+						  psprintf("it has no vector named \"%s\"", name),
+						  "A vector gets its name with vector => 'column AS name'.");
+	if (strcmp(config->distance, definition->distance) != 0)
+		refuse_collection(definition, psprintf("its distance is %s, and the mirror's is %s",
+											   config->distance, definition->distance),
+						  psprintf("Give distance => '%s'.", config->distance));
+	dimension = dimension_of(definition, column);
+	if (dimension > 0 && dimension != config->size)
+		refuse_collection(definition, psprintf("its vectors have %d dimensions, and those of %s have %d",
+											   config->size, column->expression, dimension), NULL);
+}
+
+/* points_count is -1 where Qdrant does not say: then it may have some. */
+static void
+check_existing(const QsDefinition *definition, const QsAnswer *answer, bool take_over)
+{
+	QsCollectionInfo info;
+	ListCell   *lc;
+
+	qs_json_collection_info(answer->body, answer->length, &info);
+	if (!info.valid)
+		return;
+	foreach(lc, definition->vectors)
+		check_vector(definition, lfirst(lc), &info);
+	if (info.points != 0 && !take_over)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 info.points > 0 ?
+				 errmsg("collection \"%s\" exists and holds " INT64_FORMAT " points",
+						definition->collection, info.points) :
+				 errmsg("collection \"%s\" exists and may hold points", definition->collection),
+				 errdetail("A mirror removes the points that are not rows of its table."),
+				 errhint("With take_over => true that is what you want. Otherwise give another name with collection => '...'.")));
+}
+
+void
+qs_look_at_collection(const QsServer *server, const QsDefinition *definition, bool take_over)
+{
+	QsAnswer   *answer = ask(server, definition, "/aliases");
+
+	if (answer == NULL)
+		return;
+	refuse_alias(definition, answer);
+	answer = ask(server, definition, qs_collection_path(definition->collection, ""));
+	if (answer != NULL && answer->status == 200)
+		check_existing(definition, answer, take_over);
+}

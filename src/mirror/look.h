@@ -1,0 +1,20 @@
+/*
+ * look.h
+ *		What a session asks Qdrant before it makes a mirror.
+ */
+#ifndef QS_LOOK_H
+#define QS_LOOK_H
+
+#include "common/server.h"
+#include "mirror/definition.h"
+
+/*
+ * Refuses a collection that the mirror cannot have: an alias, another shape,
+ * or one with points where take_over is false.  Where Qdrant does not answer, a
+ * NOTICE says so: the sync worker looks again.  Reads only.  The caller holds no
+ * lock on the table (hazard 20).
+ */
+extern void qs_look_at_collection(const QsServer *server, const QsDefinition *definition,
+								  bool take_over);
+
+#endif							/* QS_LOOK_H */
