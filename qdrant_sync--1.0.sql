@@ -160,6 +160,65 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_wait';
 /* ---- client ----------------------------------------------------------- */
 
 /* -- begin: client (src/client/) -- */
+CREATE FUNCTION qdrant_query(collection text, query anycompatible, k integer DEFAULT 10,
+	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
+	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query';
+
+COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
+'The k points of a collection that are nearest to query, best first. query: a vector as text ([0.1, 0.2]; {1:0.5}/4 is sparse), array of numbers or type of pgvector; a query object of Qdrant''s as jsonb; an integer or uuid, which means nearest to that point. NULL gives no rows. filter and params are in Qdrant''s own JSON. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller (qdrant_search is for that). timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_query_points(collection_name text, query anycompatible, "using" text DEFAULT NULL,
+	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
+	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
+	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
+RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_points';
+
+COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, jsonb, text, jsonb, interval, text, text[], text[]) IS
+'query_points of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. "using", "limit" and "offset" need their quotes. payload_fields and vector_names choose some of the payload and of the vectors. query, rights and errors are those of qdrant_query; a NULL query gives no rows.';
+
+CREATE FUNCTION qdrant_internal.search_support(internal) RETURNS internal
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_search_support';
+CREATE FUNCTION qdrant_internal.of_table(anyelement, regclass) RETURNS anyelement
+LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_of_table';
+
+CREATE FUNCTION qdrant_search(source anyelement, query anycompatible, k integer DEFAULT 10,
+	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	params jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS TABLE (hit anyelement, score real, rank integer)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.search_support
+AS 'MODULE_PATHNAME', 'qs_search';
+
+COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, real, text, jsonb, interval) IS
+'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone or hidden are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. Needs SELECT on the table and USAGE on its server.';
+
+CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config jsonb DEFAULT NULL,
+	sparse_vectors_config jsonb DEFAULT NULL, shard_number integer DEFAULT NULL, sharding_method text DEFAULT NULL,
+	replication_factor integer DEFAULT NULL, write_consistency_factor integer DEFAULT NULL,
+	on_disk_payload boolean DEFAULT NULL, hnsw_config jsonb DEFAULT NULL, optimizers_config jsonb DEFAULT NULL,
+	wal_config jsonb DEFAULT NULL, quantization_config jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	strict_mode_config jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, payload jsonb DEFAULT NULL,
+	id_tracker jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_create_collection';
+
+COMMENT ON FUNCTION qdrant_create_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
+'create_collection of Qdrant''s Python client, with its argument names; models are jsonb in Qdrant''s own form, such as vectors_config => ''{"size": 4, "distance": "Cosine"}''. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Returns true; ERROR 42710 where the collection exists.';
+
+CREATE FUNCTION qdrant_internal.requests(OUT pid integer, OUT database name, OUT server text, OUT method text,
+	OUT state text, OUT submitted_at timestamptz) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_requests';
+
+CREATE VIEW qdrant_requests AS
+SELECT r.pid, r.database, r.server, r.method, r.state, r.submitted_at FROM qdrant_internal.requests() AS r;
+GRANT SELECT ON qdrant_requests TO PUBLIC;
+
+COMMENT ON VIEW qdrant_requests IS
+'Requests of SQL calls in all databases that are not finished: pid of the session, database, server, HTTP method, state (queued, running, done: not fetched yet, abandoned: being cleaned up), when it was submitted. server and method are NULL for requests of other roles, except to members of pg_read_all_stats.';
 /* -- end: client -- */
 
 /* -- begin: operations (src/capture/operations.c) -- */

@@ -66,6 +66,13 @@ typedef Oid RelFileNumber;
 #define qs_my_proc_number() (MyProc->pgprocno)
 #endif
 
+/* 17 names the process of a virtual transaction by that place; NULL: prepared. */
+#if PG_VERSION_NUM >= 170000
+#define qs_vxid_proc(vxid) ProcNumberGetProc((vxid).procNumber)
+#else
+#define qs_vxid_proc(vxid) BackendIdGetProc((vxid).backendId)
+#endif
+
 /* 17 gave WaitEventSets a resource owner, 18 a header of their own. */
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
@@ -123,10 +130,13 @@ typedef Oid RelFileNumber;
 	object_aclcheck(ForeignServerRelationId, oid, role, mode)
 #define qs_relation_ownercheck(oid, role) \
 	object_ownercheck(RelationRelationId, oid, role)
+#define qs_database_ownercheck(oid, role) \
+	object_ownercheck(DatabaseRelationId, oid, role)
 #else
 #define qs_foreign_server_aclcheck(oid, role, mode) \
 	pg_foreign_server_aclcheck(oid, role, mode)
 #define qs_relation_ownercheck(oid, role) pg_class_ownercheck(oid, role)
+#define qs_database_ownercheck(oid, role) pg_database_ownercheck(oid, role)
 #endif
 
 #endif							/* QS_COMPAT_H */

@@ -11,6 +11,7 @@
 #include "capture/key_log.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "commands/trigger.h"
 
 PG_FUNCTION_INFO_V1(qs_capture);
@@ -36,35 +37,36 @@ get_key(const QsArmed *armed, HeapTuple tuple, TupleDesc desc, QsKey *key)
 
 	if (unlikely(isnull))
 		return false;
-	*key = qs_key_from_datum(value, armed->key_type);
+	if (likely(armed->key_type == INT8OID))
+	{
+		key->hi = 0;
+		key->lo = (uint64) DatumGetInt64(value);
+	}
+	else
+		*key = qs_key_from_datum(value, armed->key_type);
 	return true;
 }
 
 /*
  * A row whose key is NULL is no point, so a change between NULL and a key is
- * one of that key; where both are keys and differ, both points change.
+ * one of that key.  Where an update changes the key, both points change.
  */
 static inline void
 note_change(QsArmed *armed, const TriggerData *event)
 {
 	TupleDesc	desc = RelationGetDescr(event->tg_relation);
-	QsKey		key,
-				new_key;
-	bool		known;
+	QsKey		key;
 
 	if (unlikely(armed->kind == QS_CHUNK_SWEEP))
 	{
 		qs_key_log_sweep(armed);
 		return;
 	}
-	known = get_key(armed, event->tg_trigtuple, desc, &key);
-	if (known)
+	if (get_key(armed, event->tg_trigtuple, desc, &key))
 		qs_key_log_add(armed, key);
-	if (!TRIGGER_FIRED_BY_UPDATE(event->tg_event))
-		return;
-	if (get_key(armed, event->tg_newtuple, desc, &new_key) &&
-		!(known && qs_key_equal(key, new_key)))
-		qs_key_log_add(armed, new_key);
+	if (TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
+		get_key(armed, event->tg_newtuple, desc, &key))
+		qs_key_log_add(armed, key); /* which knows one that it was given just now */
 }
 
 Datum

@@ -24,35 +24,41 @@ typedef enum ArgumentKind
 	KIND_BOOL
 } ArgumentKind;
 
-/* Arguments from number 1 on, and what REST calls them. */
+enum
+{
+	ARG_TIMEOUT = 12,
+	ARG_SERVER = 17
+};
+
+/* Arguments, and what REST calls them. */
 static const struct
 {
+	int			argno;
 	const char *key;
 	ArgumentKind kind;
 }			create_arguments[] = {
-	{"vectors", KIND_JSONB},
-	{"sparse_vectors", KIND_JSONB},
-	{"shard_number", KIND_INT},
-	{"sharding_method", KIND_TEXT},
-	{"replication_factor", KIND_INT},
-	{"write_consistency_factor", KIND_INT},
-	{"on_disk_payload", KIND_BOOL},
-	{"hnsw_config", KIND_JSONB},
-	{"optimizers_config", KIND_JSONB},
-	{"wal_config", KIND_JSONB},
-	{"quantization_config", KIND_JSONB},
-	{"strict_mode_config", KIND_JSONB},
-	{"metadata", KIND_JSONB}
+	{1, "vectors", KIND_JSONB},
+	{2, "sparse_vectors", KIND_JSONB},
+	{3, "shard_number", KIND_INT},
+	{4, "sharding_method", KIND_TEXT},
+	{5, "replication_factor", KIND_INT},
+	{6, "write_consistency_factor", KIND_INT},
+	{7, "on_disk_payload", KIND_BOOL},
+	{8, "hnsw_config", KIND_JSONB},
+	{9, "optimizers_config", KIND_JSONB},
+	{10, "wal_config", KIND_JSONB},
+	{11, "quantization_config", KIND_JSONB},
+	{13, "strict_mode_config", KIND_JSONB},
+	{14, "metadata", KIND_JSONB},
+	{15, "payload", KIND_JSONB},
+	{16, "id_tracker", KIND_JSONB}
 };
-
-#define TIMEOUT_ARGUMENT (1 + (int) lengthof(create_arguments))
-#define SERVER_ARGUMENT (TIMEOUT_ARGUMENT + 1)
 
 static void
 add_argument(StringInfo body, FunctionCallInfo fcinfo, int i)
 {
 	const char *key = create_arguments[i].key;
-	int			argno = i + 1;
+	int			argno = create_arguments[i].argno;
 
 	if (PG_ARGISNULL(argno))
 		return;
@@ -86,7 +92,7 @@ Datum
 qs_create_collection(PG_FUNCTION_ARGS)
 {
 	char	   *collection = qs_argument_name(fcinfo, 0, "collection_name");
-	QsServer   *server = qs_server_get(qs_argument_text(fcinfo, SERVER_ARGUMENT), GetUserId());
+	QsServer   *server = qs_server_get(qs_argument_text(fcinfo, ARG_SERVER), GetUserId());
 	QsRequest	request = {.server = server, .method = "PUT"};
 	StringInfoData body;
 	QsAnswer   *answer;
@@ -96,7 +102,7 @@ qs_create_collection(PG_FUNCTION_ARGS)
 	build_body(&body, fcinfo);
 	request.body = body.data;
 	request.length = body.len;
-	request.timeout = qs_argument_timeout(fcinfo, TIMEOUT_ARGUMENT);
+	request.timeout = qs_argument_timeout(fcinfo, ARG_TIMEOUT);
 	request.path = psprintf("%s?timeout=%d", qs_collection_path(collection, ""),
 							qs_timeout_seconds(request.timeout));
 	answer = qs_send_request(&request, true);

@@ -722,6 +722,18 @@ leave_worker_place(int code, Datum arg)
 	LWLockRelease(&control->lock);
 }
 
+pid_t
+qs_ticket_worker_pid(void)
+{
+	pid_t		pid = 0;
+
+	LWLockAcquire(&control->lock, LW_SHARED);
+	if (control->worker_proc_number >= 0)
+		pid = ProcGlobal->allProcs[control->worker_proc_number].pid;
+	LWLockRelease(&control->lock);
+	return pid;
+}
+
 void
 qs_ticket_worker_start(void)
 {

@@ -60,6 +60,9 @@ extern void qs_ticket_shmem_init(void); /* under AddinShmemInitLock */
 
 /* ---- a backend ---- */
 
+/* Process of the request worker, for the views; 0: none. */
+extern pid_t qs_ticket_worker_pid(void);
+
 /*
  * Queues a request.  Returns 0, with *refused saying why, where a limit is
  * reached.  The ticket belongs to this session until it is taken or released;

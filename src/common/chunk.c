@@ -190,9 +190,9 @@ add_integer(QsChunkWriter *chunk, uint64 key)
 {
 	uint64		value = chunk->empty ? zigzag(key) : key - chunk->last;
 	unsigned char *out = chunk->out + chunk->used;
+	int			room = chunk->size - chunk->used;
 
-	if (chunk->size - chunk->used < VARINT_MAX_BYTES &&
-		chunk->size - chunk->used < varint_bytes(value))
+	if (unlikely(room < VARINT_MAX_BYTES) && room < varint_bytes(value))
 		return false;
 	while (value >= 0x80)
 	{

@@ -29,8 +29,10 @@
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
 #include "storage/lmgr.h"
+#include "storage/lock.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
+#include "storage/sinvaladt.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -103,12 +105,12 @@ lock_holders(Oid relid, LOCKMODE mode)
 	initStringInfo(&list);
 	for (int i = 0; i < n; i++)
 	{
-		int			pid = qs_vxid_pid(holders[i]);
+		PGPROC	   *proc = qs_vxid_proc(holders[i]);
 
 		if (list.len > 0)
 			appendStringInfoString(&list, ", ");
-		if (pid != 0)
-			appendStringInfo(&list, "process %d", pid);
+		if (proc != NULL && proc->pid != 0)
+			appendStringInfo(&list, "process %d", proc->pid);
 		else
 			appendStringInfoString(&list, "a prepared transaction");
 	}

@@ -12,7 +12,6 @@
 #include "sync/task.h"
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -273,6 +272,8 @@ put_dead_letter(QsTask *task, QsKey key, const char *error, int http_status)
 {
 	char	   *text = qs_task_key_text(task, key);
 
+	/* What was accepted before this refusal is told first. */
+	qs_task_tell_accepted(task);
 	qs_dead_letter_put(task->row.id, task->row.server, task->row.collection,
 					   text, error, http_status, NULL);
 	ereport(LOG,
@@ -438,7 +439,7 @@ static void
 end_read(Read *read)
 {
 	keep_bad_rows(read);
-	XLogFlush(GetXLogInsertRecPtr());
+	qs_flush_wal();
 	qs_commit();
 	conclude_read(read);
 }

@@ -19,7 +19,6 @@
 #include "sync/task.h"
 
 #include "access/transam.h"
-#include "access/xlog.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -308,7 +307,7 @@ send_first(Queue *queue)
 	found = qs_outbox_fetch(outbox, operation->debt, read_letter, &letter);
 	body = found ? MemoryContextStrdup(context, letter.body) : NULL;
 	/* Visible is not durable yet under synchronous_commit = off (hazard 2). */
-	XLogFlush(GetXLogInsertRecPtr());
+	qs_flush_wal();
 	qs_commit();
 	if (!found)
 	{

@@ -9,12 +9,12 @@
 #include "qdrant_sync.h"
 #include "common/settings.h"
 #include "sync/outbox.h"
+#include "sync/task.h"
 
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/heap.h"
 #include "port/pg_bitutils.h"
 #include "storage/bufmgr.h"
@@ -493,7 +493,7 @@ empty_segment(QsOutbox *outbox, int which)
 			{
 				/* In place: no new storage, no catalog change; with its TOAST. */
 				heap_truncate_one_rel(rel);
-				XLogFlush(GetXLogInsertRecPtr());
+				qs_flush_wal();
 				forget_bits(segment);
 				segment->size = 0;
 				emptied = true;

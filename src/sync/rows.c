@@ -19,6 +19,7 @@
 
 #include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -106,6 +107,7 @@ typedef struct ReadScope
 	Oid			user;
 	int			security_context;
 	int			guc_level;
+	bool		read_only;
 } ReadScope;
 
 /* Keys asked for, in order, and whether their rows came. */
@@ -142,7 +144,6 @@ typedef struct RowReceiver
 static const char *const read_settings[] = {
 	"search_path", "pg_catalog, pg_temp",
 	"row_security", "off",
-	"transaction_read_only", "on",
 	"lock_timeout", READ_LOCK_TIMEOUT,
 	"standard_conforming_strings", "on",
 	"transform_null_equals", "off",
@@ -470,6 +471,13 @@ become_owner(ReadScope *scope, Oid owner)
 	scope->guc_level = NewGUCNestLevel();
 	pin_settings(read_settings);
 	pin_settings(qs_encode_settings);
+
+	/*
+	 * A function that writes would make the mirror send again for ever.  No
+	 * setting: 16 and later do not let it be saved and put back.
+	 */
+	scope->read_only = XactReadOnly;
+	XactReadOnly = true;
 }
 
 /*
@@ -502,6 +510,7 @@ end_read(QsReader *reader, ReadScope *scope)
 {
 	PopActiveSnapshot();
 	SPI_finish();
+	XactReadOnly = scope->read_only;
 	AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->user, scope->security_context);
 	if (reader->json.maxlen > KEPT_JSON_BYTES)

@@ -559,19 +559,25 @@ show_age(QsTask *task)
 		pg_atomic_write_u64(&task->slot->oldest, (uint64) oldest);
 }
 
+/* Dead letters of keys that were accepted since go.  Needs a transaction. */
+void
+qs_task_tell_accepted(QsTask *task)
+{
+	if (task->accepted == NIL)
+		return;
+	qs_dead_letters_remove(task->row.id, task->accepted);
+	list_free_deep(task->accepted);
+	task->accepted = NIL;
+	task->dead_letters = qs_dead_letters_count(task->row.id);
+}
+
 static void
 save_progress(QsTask *task)
 {
 	if (!task->progress_dirty && task->accepted == NIL)
 		return;
 	qs_begin();
-	if (task->accepted != NIL)
-	{
-		qs_dead_letters_remove(task->row.id, task->accepted);
-		list_free_deep(task->accepted);
-		task->accepted = NIL;
-		task->dead_letters = qs_dead_letters_count(task->row.id);
-	}
+	qs_task_tell_accepted(task);
 	qs_progress_save(&task->progress);
 	qs_commit();
 	task->progress_dirty = false;

@@ -118,6 +118,7 @@ extern void qs_task_fail(QsTask *task, const char *format,...) pg_attribute_prin
 /* A failure that passes: says so in the view, and waits longer each time. */
 extern void qs_task_retry_later(QsTask *task, const char *message);
 extern void qs_task_succeeded(QsTask *task);
+extern void qs_task_tell_accepted(QsTask *task);
 
 /* Alias that writes go to, or the collection itself where the fence is by time. */
 extern char *qs_task_write_path(const QsTask *task, const char *rest);
@@ -172,6 +173,9 @@ extern bool qs_task_runs(const QsTask *task);	/* neither paused nor failed */
 /* worker.c: one short transaction, pinned and without anything to inherit. */
 extern void qs_begin(void);
 extern void qs_commit(void);
+
+/* Makes all durable that could be seen until now (hazard 2). */
+extern void qs_flush_wal(void);
 
 /* An error of this mirror alone: ends the transaction; returns a copy in the
  * task's own context. */

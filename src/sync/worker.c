@@ -14,6 +14,8 @@
 #include "sync/task.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "access/xlog_internal.h"
 #include "catalog/pg_class.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -56,6 +58,23 @@ qs_commit(void)
 {
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(turn_context);
+}
+
+/*
+ * Where the next record would begin on a fresh page, the insert position is
+ * already behind that page's header, and there is nothing to flush that far.
+ */
+void
+qs_flush_wal(void)
+{
+	XLogRecPtr	end = GetXLogInsertRecPtr();
+	uint64		offset = XLogSegmentOffset(end, wal_segment_size);
+
+	if (offset == SizeOfXLogLongPHD)
+		end -= SizeOfXLogLongPHD;
+	else if (offset % XLOG_BLCKSZ == SizeOfXLogShortPHD)
+		end -= SizeOfXLogShortPHD;
+	XLogFlush(end);
 }
 
 ErrorData *
