@@ -155,6 +155,102 @@ CREATE FUNCTION qdrant_wait("timeout" interval DEFAULT NULL, source regclass DEF
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_wait';
 
 /* -- begin: views (src/mirror/status.c) -- */
+CREATE FUNCTION qdrant_internal.armed_here(system_identifier bigint, database oid) RETURNS boolean
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_armed_here';
+CREATE FUNCTION qdrant_internal.trigger_argument(arguments bytea, name text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_trigger_argument';
+CREATE FUNCTION qdrant_internal.mirror_slots(OUT mirror bigint, OUT pending bigint, OUT pending_is_bound boolean,
+	OUT oldest timestamptz, OUT points_sent bigint, OUT requests bigint, OUT retries bigint, OUT stopped boolean)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_mirror_slots_show';
+CREATE FUNCTION qdrant_internal.worker_slots(OUT kind text, OUT database oid, OUT pid integer, OUT state text,
+	OUT started_at timestamptz, OUT last_turn timestamptz, OUT failures integer, OUT note text)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_worker_slots_show';
+
+/* Mirrors that have a state row, and triggers that came out of a dump without one. */
+CREATE VIEW qdrant_mirrors WITH (security_barrier) AS
+SELECT m.relid::regclass AS source, m.server, m.collection,
+	CASE WHEN m.dropped THEN 'dropping'
+		WHEN NOT qdrant_internal.armed_here(m.system_identifier, m.database) THEN 'restored'
+		WHEN m.paused THEN 'paused'
+		WHEN p.phase IS NULL THEN 'creating'
+		WHEN p.phase = 'sweeping' AND p.sweep_done = 0 THEN 'backfill'
+		ELSE p.phase END AS state,
+	s.pending,
+	CASE WHEN s.oldest IS NOT NULL THEN greatest(extract(epoch FROM clock_timestamp() - s.oldest)::double precision, 0)
+		WHEN s.pending = 0 THEN 0::double precision END AS lag_seconds,
+	(SELECT count(*) FROM qdrant_internal.dead_letter d WHERE d.mirror = m.id) AS dead_letters,
+	p.error AS last_error, p.error_at AS last_error_at,
+	p.epoch, p.fence,
+	s.points_sent, s.requests, s.retries, m.made_at
+FROM qdrant_internal.mirror m
+LEFT JOIN qdrant_internal.progress p ON p.mirror = m.id
+LEFT JOIN qdrant_internal.mirror_slots() s ON s.mirror = m.id
+WHERE coalesce(pg_catalog.has_table_privilege(m.relid, 'SELECT'), m.dropped AND pg_catalog.pg_has_role('pg_monitor', 'USAGE'))
+UNION ALL
+SELECT t.tgrelid::regclass,
+	qdrant_internal.trigger_argument(t.tgargs, 'server'), qdrant_internal.trigger_argument(t.tgargs, 'collection'),
+	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_trigger t
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal
+	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
+	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT');
+GRANT SELECT ON qdrant_mirrors TO PUBLIC;
+
+CREATE VIEW qdrant_backfills WITH (security_barrier) AS
+SELECT m.relid::regclass AS source,
+	CASE WHEN p.backfill_finished IS NOT NULL THEN p.backfill_end
+		ELSE least(coalesce(p.backfill_next, 0), p.backfill_end) END AS blocks_done,
+	p.backfill_end AS blocks_total,
+	p.backfill_rows AS rows, p.backfill_started AS started, p.backfill_finished AS finished,
+	CASE WHEN p.backfill_finished IS NOT NULL OR p.backfill_end = 0 THEN 1::double precision
+		ELSE least(coalesce(p.backfill_next, 0), p.backfill_end)::double precision / p.backfill_end END AS fraction
+FROM qdrant_internal.mirror m
+JOIN qdrant_internal.progress p ON p.mirror = m.id
+WHERE p.backfill_started IS NOT NULL AND NOT m.dropped
+	AND qdrant_internal.armed_here(m.system_identifier, m.database)
+	AND pg_catalog.has_table_privilege(m.relid, 'SELECT');
+GRANT SELECT ON qdrant_backfills TO PUBLIC;
+
+CREATE VIEW qdrant_dead_letters WITH (security_barrier) AS
+SELECT m.relid::regclass AS source, d.collection, d.key, d.error, d.http_status, d.tries, d.first_at, d.last_at
+FROM qdrant_internal.dead_letter d
+LEFT JOIN qdrant_internal.mirror m ON m.id = d.mirror
+WHERE CASE WHEN m.id IS NULL THEN pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+	ELSE coalesce(pg_catalog.has_table_privilege(m.relid, 'SELECT'), false) END;
+GRANT SELECT ON qdrant_dead_letters TO PUBLIC;
+
+CREATE VIEW qdrant_workers AS
+SELECT w.kind, d.datname AS database, w.pid, w.state, w.started_at, w.last_turn, w.failures, w.note
+FROM qdrant_internal.worker_slots() w
+LEFT JOIN pg_catalog.pg_database d ON d.oid = w.database;
+GRANT SELECT ON qdrant_workers TO PUBLIC;
+
+COMMENT ON SCHEMA qdrant_internal IS
+'Tables, outbox segments and functions that qdrant_sync uses itself. Look at the views qdrant_mirrors, qdrant_backfills, qdrant_dead_letters and qdrant_workers instead.';
+COMMENT ON FOREIGN DATA WRAPPER qdrant_fdw IS
+'Holds the registered Qdrant servers; it has no foreign tables. Options of a server: url (http or https, no user name, query or fragment), connect_timeout (ms or with a unit; default 5s), timeout (what Qdrant may take for a write; default 60s). Option of a user mapping: api_key.';
+COMMENT ON FUNCTION qdrant_mirror(regclass, text, text, text, text, text, text, text, jsonb, jsonb, jsonb, text, boolean) IS
+'Keeps a Qdrant collection equal to the table: transactional DDL, which its owner may call; the collection is made and filled after COMMIT. vector, payload: SELECT lists over the row''s columns. vector NULL: the only column that is a vector; one without AS is the unnamed vector. payload ''*'': every column that is not a vector; '''' or NULL: none. collection NULL: named as the table. distance: Cosine, Dot, Euclid or Manhattan. server NULL: the setting qdrant_sync.server, or the only registered one. take_over: the collection may hold points, and those that are no rows of the table are removed. row_filter, key, indexes and the _config arguments are not supported yet. Errors: 42809 and 0A000 for a table that cannot be mirrored, 42710 where table or collection has a mirror or the collection has points, 22023 for a collection of another shape, 55P03 where the table stays locked for 3 s (names the holder), 42501, 42704.';
+COMMENT ON FUNCTION qdrant_unmirror(regclass, boolean) IS
+'Ends the mirror of a table, with what it had still to send; transactional. drop_collection: the collection is deleted after COMMIT. Returns NULL for a NULL argument. ERROR 42704 where the table has no mirror.';
+COMMENT ON FUNCTION qdrant_pause(regclass) IS
+'Stops sending the changes of a mirrored table after COMMIT; they are kept. ERROR 42704 where the table has no mirror.';
+COMMENT ON FUNCTION qdrant_resume(regclass, boolean) IS
+'Goes on with a mirror that was paused, has failed, or came with a dump or a copy of its database, which then starts with a comparison of all rows; mends triggers that were altered. take_over: the collection may be taken from another mirror, or hold points of others, which are removed. ERROR 42704 where the table has no mirror.';
+COMMENT ON FUNCTION qdrant_resync(regclass) IS
+'Has every row and every point of a mirror compared after COMMIT. ERROR 42704 where the table has no mirror.';
+COMMENT ON FUNCTION qdrant_wait(interval, regclass) IS
+'Waits until everything that was committed before the call has reached Qdrant: true; false when "timeout" (NULL: none) has passed, and at once, with a NOTICE, where a mirror is paused, failed or restored. source NULL: all mirrors of this database and explicit operations; else this table, on which SELECT is needed. ERROR 25001 in a transaction that itself has changes to send.';
+COMMENT ON VIEW qdrant_mirrors IS
+'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
+COMMENT ON VIEW qdrant_backfills IS
+'Progress of the last pass over each mirrored table that the caller may read, in blocks of the table. fraction is from 0 to 1; finished is NULL while it runs.';
+COMMENT ON VIEW qdrant_dead_letters IS
+'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read. http_status is NULL where the row was refused before it was sent. They leave when the row changes and is accepted. source is NULL for an explicit operation, shown to members of pg_monitor.';
+COMMENT ON VIEW qdrant_workers IS
+'Processes of qdrant_sync in this server: kind launcher, request (serves searches) and sync (one for each database that has the extension). state: running, starting, absent, ended (started again with a back-off), no slot, no extension. failures: ends in a row. note says what to do. No rows where the library is not in shared_preload_libraries.';
 /* -- end: views -- */
 
 /* ---- client ----------------------------------------------------------- */

@@ -230,8 +230,8 @@ qs_throw_status(const QsRequest *call, const QsAnswer *answer)
 
 	failure.sqlstate = sqlstate_of(answer->status);
 	failure.message = psprintf("Qdrant server \"%s\": %s", call->server->name, error_text(answer));
-	failure.detail = psprintf("%s %s was answered with HTTP status %d.",
-							  call->method, call->path, answer->status);
+	failure.detail = psprintf("%s %.*s was answered with HTTP status %d.", call->method,
+							  (int) strcspn(call->path, "?"), call->path, answer->status);
 	failure.hint = hint_of(answer->status);
 	throw_failure(&failure);
 }

@@ -8,18 +8,17 @@
  * not only in the views, since anybody can call these functions.
  */
 #include "qdrant_sync.h"
+#include "client/rows_out.h"
 #include "client/ticket.h"
 #include "common/settings.h"
 #include "common/shared.h"
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
-#include "funcapi.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
-#include "utils/tuplestore.h"
 
 PG_FUNCTION_INFO_V1(qs_mirror_slots_show);
 PG_FUNCTION_INFO_V1(qs_worker_slots_show);
@@ -80,7 +79,7 @@ text_or_null(const char *text, bool *isnull)
 #define MIRROR_COLUMNS 8
 
 static void
-put_mirror(ReturnSetInfo *result, QsMirrorSlot *slot)
+put_mirror(QsRowsOut *result, QsMirrorSlot *slot)
 {
 	Datum		values[MIRROR_COLUMNS];
 	bool		nulls[MIRROR_COLUMNS] = {false};
@@ -93,7 +92,7 @@ put_mirror(ReturnSetInfo *result, QsMirrorSlot *slot)
 	values[5] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->requests));
 	values[6] = Int64GetDatum((int64) pg_atomic_read_u64(&slot->retries));
 	values[7] = BoolGetDatum(pg_atomic_read_u32(&slot->stopped) != 0);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	qs_rows_out_put(result, values, nulls);
 }
 
 /* A table that is gone has no privileges to look at. */
@@ -110,15 +109,14 @@ may_see(Oid relid)
 Datum
 qs_mirror_slots_show(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	QsRowsOut	result = qs_rows_out_begin(fcinfo);
 
-	qs_init_materialized(fcinfo);
 	for (int i = 0; qs_shared != NULL && i < qs_max_mirrors; i++)
 	{
 		QsMirrorSlot *slot = &qs_mirror_slots[i];
 
 		if (slot->database == MyDatabaseId && may_see(slot->relid))
-			put_mirror(result, slot);
+			put_mirror(&result, slot);
 	}
 	return (Datum) 0;
 }
@@ -140,7 +138,7 @@ typedef struct WorkerRow
 } WorkerRow;
 
 static void
-put_worker(ReturnSetInfo *result, const WorkerRow *row)
+put_worker(QsRowsOut *result, const WorkerRow *row)
 {
 	Datum		values[WORKER_COLUMNS];
 	bool		nulls[WORKER_COLUMNS] = {false};
@@ -155,12 +153,12 @@ put_worker(ReturnSetInfo *result, const WorkerRow *row)
 	values[5] = timestamp_or_null(row->last_turn, &nulls[5]);
 	values[6] = Int32GetDatum(row->failures);
 	values[7] = text_or_null(row->note, &nulls[7]);
-	tuplestore_putvalues(result->setResult, result->setDesc, values, nulls);
+	qs_rows_out_put(result, values, nulls);
 }
 
 /* One of the two processes that a server has once. */
 static void
-put_single(ReturnSetInfo *result, const char *kind, pid_t pid, const char *absent_note)
+put_single(QsRowsOut *result, const char *kind, pid_t pid, const char *absent_note)
 {
 	WorkerRow	row = {.kind = kind, .pid = pid};
 
@@ -206,7 +204,7 @@ note_of(const QsDatabaseSlot *slot)
 
 /* Reads the slot under its lock, and makes the row without it. */
 static void
-put_database(ReturnSetInfo *result, QsDatabaseSlot *slot)
+put_database(QsRowsOut *result, QsDatabaseSlot *slot)
 {
 	QsDatabaseSlot copy;
 	WorkerRow	row = {.kind = "sync"};
@@ -229,15 +227,14 @@ put_database(ReturnSetInfo *result, QsDatabaseSlot *slot)
 Datum
 qs_worker_slots_show(PG_FUNCTION_ARGS)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	QsRowsOut	result = qs_rows_out_begin(fcinfo);
 
-	qs_init_materialized(fcinfo);
 	if (qs_shared == NULL)
 		return (Datum) 0;
-	put_single(result, "launcher", qs_shared->launcher_pid,
+	put_single(&result, "launcher", qs_shared->launcher_pid,
 			   RecoveryInProgress() ? "runs after promotion" : NULL);
-	put_single(result, "request", qs_ticket_worker_pid(), NULL);
+	put_single(&result, "request", qs_ticket_worker_pid(), NULL);
 	for (int i = 0; i < qs_max_databases; i++)
-		put_database(result, &qs_database_slots[i]);
+		put_database(&result, &qs_database_slots[i]);
 	return (Datum) 0;
 }

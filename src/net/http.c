@@ -628,6 +628,7 @@ static void
 complete(QsExchange *exchange, CURLcode result)
 {
 	note_sent(exchange);
+	exchange->outcome.resent = exchange->issued > 1 && exchange->body_mode != QS_BODY_STREAM;
 	if (result == CURLE_OK)
 		note_answer(exchange);
 	else

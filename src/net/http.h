@@ -5,7 +5,7 @@
  *
  * Knows nothing of tables, mirrors or tickets.  No function here raises an
  * ERROR from inside libcurl; none is called with a transaction open except
- * qs_http_submit and qs_http_next.
+ * qs_http_submit, qs_http_cancel, qs_http_next and qs_http_release.
  */
 #ifndef QS_HTTP_H
 #define QS_HTTP_H
@@ -26,12 +26,16 @@ typedef struct QsHttpRequest
 	const char *body;			/* borrowed until the outcome is taken; NULL: none */
 	Size		body_length;
 	const char *api_key;		/* copied; NULL: none */
-	int			connect_timeout;	/* ms */
-	int			timeout;		/* ms for the whole exchange; 0: none, only keepalive */
+	int			connect_timeout;	/* ms, name look-up included, from when a connection
+								 * is wanted; 0: none */
+	int			timeout;		/* ms for the whole exchange, the wait for one of the
+								 * host's connections included; 0: none, only keepalive */
 	Size		max_answer;		/* bytes; more is an error "answer too large" */
-	bool		read;			/* safe to repeat: one silent retry on a reused
-								 * connection that was closed (hazard R11) */
-	QsHttpSink	sink;			/* NULL: the answer is collected into the outcome */
+	bool		read;			/* safe to repeat: sent again where a kept connection
+								 * turns out to be closed (hazard R11); a write's body
+								 * never leaves twice (hazard 1) */
+	QsHttpSink	sink;			/* NULL: the answer is collected into the outcome; it
+								 * raises nothing, and calls nothing of http.h */
 	void	   *sink_arg;
 	void	   *owner;			/* the caller's own */
 } QsHttpRequest;
@@ -40,19 +44,22 @@ typedef struct QsHttpOutcome
 {
 	void	   *owner;
 	int			status;			/* HTTP status; 0: no whole answer */
-	bool		sent;			/* a byte of the body may have left: with status 0
-								 * the request is in doubt */
-	bool		resent;			/* libcurl sent it twice (CURLINFO_NUM_CONNECTS) */
+	bool		sent;			/* a byte of the body (of the head, where there is no
+								 * body) may have left: with status 0 in doubt */
+	bool		resent;			/* a read was repeated; always false for writes */
 	int			retry_after;	/* seconds; -1: no such header */
 	bool		json;			/* content-type is JSON */
-	char	   *answer;			/* NUL-terminated, malloc'd or owned by the
-								 * exchange: valid until qs_http_release; NULL with
-								 * a sink */
+	char	   *answer;			/* NUL-terminated, the exchange's: valid until
+								 * qs_http_release; NULL with a sink */
 	Size		answer_length;
 	char		error[256];		/* status 0: why, without secrets */
 } QsHttpOutcome;
 
-/* Made in a worker after fork; connections per host bounded.  TopMemoryContext. */
+/*
+ * Made in a worker after fork; connections per host bounded.  More requests than
+ * that wait inside libcurl, unfairly and at 70 kB each: callers keep queues of
+ * their own (hazard R6).  TopMemoryContext.
+ */
 extern QsHttp *qs_http_create(int connections_per_host);
 extern void qs_http_set_connections(QsHttp *http, int connections_per_host);
 extern void qs_http_destroy(QsHttp *http);
@@ -60,7 +67,10 @@ extern void qs_http_destroy(QsHttp *http);
 /* Starts a request.  ERROR only for lack of memory, and then nothing is under way. */
 extern QsExchange *qs_http_submit(QsHttp *http, const QsHttpRequest *request);
 
-/* Drops a request whatever its state; its outcome is in doubt to the caller. */
+/*
+ * Drops a request whatever its state; its outcome is in doubt to the caller.  Its
+ * connection is closed, its body is the caller's again, its exchange is gone.
+ */
 extern void qs_http_cancel(QsHttp *http, QsExchange *exchange);
 
 /* Number of requests under way. */

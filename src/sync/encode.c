@@ -77,6 +77,7 @@ qs_append_floats(StringInfo out, const float *values, int n, int *bad)
 	return true;
 }
 
+/* Rounding to nearest is what Qdrant would do with the longer text of the double. */
 bool
 qs_append_doubles(StringInfo out, const double *values, int n, int *bad)
 {
@@ -101,6 +102,10 @@ qs_append_doubles(StringInfo out, const double *values, int n, int *bad)
 
 /* --- vectors --- */
 
+/*
+ * The extension may be in any schema, and any schema may have a type of this name:
+ * only membership tells.
+ */
 static bool
 is_pgvector(Oid type)
 {
@@ -148,6 +153,7 @@ qs_vector_dimension(Datum value, QsVectorType type)
 	return ARR_NDIM((ArrayType *) vector) == 1 ? ARR_DIMS((ArrayType *) vector)[0] : 0;
 }
 
+/* dimension 0: the collection's is not known, any will do. */
 static char *
 check_length(int n, int dimension)
 {
@@ -171,6 +177,7 @@ not_finite(int i, double value)
 	return psprintf("element %d of the vector is %g, beyond a 32-bit float", i + 1, value);
 }
 
+/* Only of an array that has a NULL. */
 static char *
 first_null(ArrayType *array)
 {
@@ -193,6 +200,10 @@ check_array(ArrayType *array, int dimension)
 	return check_length(ARR_NDIM(array) == 0 ? 0 : ARR_DIMS(array)[0], dimension);
 }
 
+/*
+ * The struct is copied from no header: a later pgvector that stores something else
+ * must not be sent as noise.  Its size and dimension have to agree.
+ */
 static char *
 append_pgvector(StringInfo out, PgVector *vector, int dimension)
 {
@@ -208,6 +219,7 @@ append_pgvector(StringInfo out, PgVector *vector, int dimension)
 	return message;
 }
 
+/* Straight from the array: it is not deconstructed, and inline not even copied. */
 static char *
 append_float4_array(StringInfo out, ArrayType *array, int dimension)
 {
@@ -288,6 +300,7 @@ plain_run(const char *text, int length)
 	return i;
 }
 
+/* One of the characters that end a plain run. */
 static void
 append_escaped(StringInfo out, char c)
 {
@@ -312,6 +325,7 @@ append_escaped(StringInfo out, char c)
 	}
 }
 
+/* All server encodings contain ASCII as it is: no conversion then. */
 static bool
 is_ascii(const char *text, int length)
 {
@@ -357,6 +371,10 @@ convert_to_utf8(const char *text, int length, const char **utf8, int *utf8_lengt
 	return NULL;
 }
 
+/*
+ * Text in a UTF-8 database was checked when it was stored.  SQL_ASCII stores any
+ * bytes; they are sent if they happen to be UTF-8.
+ */
 char *
 qs_to_utf8(const char *text, int length, const char **utf8, int *utf8_length)
 {

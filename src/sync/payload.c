@@ -44,6 +44,7 @@
 
 typedef char *(*AppendFunction) (StringInfo out, Datum value, QsPayloadWriter *writer);
 
+/* varlena: the value may be toasted, and its size is looked at first. */
 struct QsPayloadWriter
 {
 	AppendFunction append;
@@ -59,6 +60,10 @@ struct QsPayloadWriter
 	char		element_align;
 };
 
+/*
+ * What output functions of the other types look at, those of ranges and composites
+ * of dates among them.  IntervalStyle is used on purpose.
+ */
 const char *const qs_encode_settings[] = {
 	"DateStyle", "ISO, YMD",
 	"IntervalStyle", "iso_8601",
@@ -132,6 +137,7 @@ append_float4(StringInfo out, Datum value, QsPayloadWriter *writer)
 	return NULL;
 }
 
+/* Shortest text that gives the same double back; an exponent is JSON, too. */
 static void
 append_double(StringInfo out, double number)
 {
@@ -196,6 +202,7 @@ double_gives_back(const char *text)
 		memcmp(digits, other, n) == 0;
 }
 
+/* Qdrant's parser keeps integers of int64 and uint64 exactly, larger ones as doubles. */
 static bool
 fits_64_bits(const char *text)
 {
@@ -208,6 +215,10 @@ fits_64_bits(const char *text)
 	return strcmp(digits, limit) <= 0;
 }
 
+/*
+ * The text is sent as it is, 12.50 with its zero.  Text with a point becomes a
+ * double in Qdrant, even 100.00.
+ */
 static char *
 append_numeric(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -223,6 +234,7 @@ append_numeric(StringInfo out, Datum value, QsPayloadWriter *writer)
 	return NULL;
 }
 
+/* As Qdrant's geo conditions want it: x is the longitude. */
 static char *
 append_point(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -240,6 +252,7 @@ append_point(StringInfo out, Datum value, QsPayloadWriter *writer)
 
 /* --- strings --- */
 
+/* char(n) keeps its padding: it is what a client of PostgreSQL reads. */
 static char *
 append_text(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -248,6 +261,7 @@ append_text(StringInfo out, Datum value, QsPayloadWriter *writer)
 	return qs_append_json_string(out, VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
 }
 
+/* All types that we do not know: text is never wrong, only less useful. */
 static char *
 append_output(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -277,6 +291,7 @@ append_uuid(StringInfo out, Datum value, QsPayloadWriter *writer)
 	return NULL;
 }
 
+/* RFC 4648, with padding, without line breaks. */
 static char *
 append_bytea(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -322,6 +337,7 @@ put_date(char *out, int julian_day)
 	return pg_ultostr_zeropad(out, day, 2);
 }
 
+/* Without a fraction where it is zero, else without zeros at its end. */
 static char *
 put_time(char *out, int64 microseconds)
 {
@@ -360,6 +376,7 @@ append_date(StringInfo out, Datum value, QsPayloadWriter *writer)
 	return NULL;
 }
 
+/* Microseconds since 2000-01-01; before that the remainder is negative. */
 static char *
 append_moment(StringInfo out, Timestamp moment, bool zone)
 {
@@ -425,6 +442,7 @@ append_timetz(StringInfo out, Datum value, QsPayloadWriter *writer)
 
 /* --- JSON --- */
 
+/* -1: not four hexadecimal digits. */
 static int
 hex4(const char *text, const char *end)
 {
@@ -524,6 +542,10 @@ check_json(const char *text, const char *end, int max_depth)
 	return NULL;
 }
 
+/*
+ * Looked at in the database's encoding: all of those keep ASCII bytes for ASCII
+ * characters.
+ */
 static char *
 append_json_text(StringInfo out, const char *text, int length, QsPayloadWriter *writer)
 {
@@ -536,6 +558,7 @@ append_json_text(StringInfo out, const char *text, int length, QsPayloadWriter *
 	return message;
 }
 
+/* Keys that come twice are left so: the last one wins, there as here. */
 static char *
 append_json(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -555,6 +578,7 @@ append_jsonb(StringInfo out, Datum value, QsPayloadWriter *writer)
 
 /* --- arrays --- */
 
+/* Elements lie in one row, whatever the dimensions; next is the one to write. */
 typedef struct ArrayWalk
 {
 	QsPayloadWriter *element;
@@ -594,6 +618,7 @@ append_dimension(StringInfo out, ArrayWalk *walk, int dimension)
 	return message;
 }
 
+/* Lower bounds are not kept: JSON has none. */
 static char *
 append_array(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -612,6 +637,7 @@ append_array(StringInfo out, Datum value, QsPayloadWriter *writer)
 	return append_dimension(out, &walk, 0);
 }
 
+/* A vector that is not the mirror's own is payload like any array. */
 static char *
 append_pgvector(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
@@ -620,6 +646,7 @@ append_pgvector(StringInfo out, Datum value, QsPayloadWriter *writer)
 
 /* --- choosing --- */
 
+/* Types that are written without their output function, or with a rule of ours. */
 typedef struct DirectType
 {
 	Oid			type;

@@ -3,8 +3,8 @@
  *		Reads the current rows of a mirror, as the table's owner, and writes them
  *		as Qdrant's points.
  *
- * Sync worker.  A reader keeps its plans; each execution streams its rows through
- * a DestReceiver into one JSON buffer, so that nothing is materialised.  What
+ * Sync worker.  Each execution of a reader's plan streams its rows through a
+ * DestReceiver into one JSON buffer, so that nothing is materialised.  What
  * runs under the owner's name is bracketed by begin_read and end_read; an ERROR
  * between them leaves the rest to the abort of the transaction, which gives back
  * user, settings, snapshot and SPI's stack.
@@ -15,15 +15,12 @@
 #include "qdrant_sync.h"
 #include "common/settings.h"
 #include "sync/encode.h"
-#include "sync/rows.h"
+#include "sync/reader.h"
 
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
-#include "executor/spi.h"
 #include "nodes/params.h"
 #include "storage/itemptr.h"
 #include "storage/lmgr.h"
@@ -40,66 +37,6 @@
 
 /* A buffer that one large row has grown is not kept. */
 #define KEPT_JSON_BYTES (1024 * 1024)
-
-typedef enum PlanKind
-{
-	PLAN_BY_KEYS,
-	PLAN_BY_BLOCKS,
-	PLAN_KEYS_BY_BLOCKS,
-	PLAN_EXISTING_KEYS,
-	PLAN_KINDS
-} PlanKind;
-
-typedef struct VectorColumn
-{
-	char	   *name;			/* in the point; NULL: unnamed */
-	char	   *expression;
-	AttrNumber	attnum;			/* 0: the expression */
-	int			dimension;		/* 0: not checked */
-	/* compiled */
-	char	   *label;			/* in messages */
-	char	   *prefix;			/* "name": */
-	Oid			type;			/* that the plan gives */
-	QsVectorType vector_type;
-} VectorColumn;
-
-typedef struct PayloadColumn
-{
-	char	   *name;
-	char	   *expression;
-	AttrNumber	attnum;
-	/* compiled */
-	char	   *prefix;			/* ,"name": */
-	int			prefix_length;
-	Oid			type;
-	QsPayloadWriter *writer;
-} PayloadColumn;
-
-struct QsReader
-{
-	MemoryContext context;
-	Oid			relid;
-	AttrNumber	key_attnum;
-	Oid			key_type;
-	QsChunkKind key_kind;
-	bool		named;			/* vectors are an object of names */
-	bool		payload_all;
-	int			nvectors;
-	VectorColumn *vectors;
-	int			ndefined;		/* payload columns of the definition */
-	PayloadColumn *defined;
-
-	/* made from today's catalog under the table's lock; compiled is its memory */
-	MemoryContext compiled;
-	char	   *relation;		/* qualified name; NULL: not compiled */
-	char	   *key;			/* column names as SQL, as the others */
-	int			npayload;
-	PayloadColumn *payload;
-	SPIPlanPtr	plans[PLAN_KINDS];
-
-	MemoryContext row_context;	/* of one row's encoding */
-	StringInfoData json;
-};
 
 /* What begin_read changes and end_read puts back. */
 typedef struct ReadScope
@@ -120,6 +57,10 @@ typedef struct KeySet
 	QsChunkKind kind;
 } KeySet;
 
+/*
+ * Where the executor sends its rows.  It lives on the stack of the function that
+ * reads; the executor never sees it after that.
+ */
 typedef struct RowReceiver
 {
 	DestReceiver pub;
@@ -156,297 +97,6 @@ static const char *const read_settings[] = {
 	NULL
 };
 
-/* --- making --- */
-
-static char *
-copy_string(const char *string)
-{
-	return string == NULL ? NULL : pstrdup(string);
-}
-
-static void
-copy_vectors(QsReader *reader, const QsDefinition *definition)
-{
-	ListCell   *cell;
-
-	reader->nvectors = list_length(definition->vectors);
-	reader->vectors = palloc0(reader->nvectors * sizeof(VectorColumn));
-	foreach(cell, definition->vectors)
-	{
-		QsColumn   *column = lfirst(cell);
-		VectorColumn *vector = &reader->vectors[foreach_current_index(cell)];
-
-		vector->name = copy_string(column->name);
-		vector->expression = copy_string(column->expression);
-		vector->attnum = column->attnum;
-		reader->named |= column->name != NULL;
-	}
-	reader->named |= reader->nvectors > 1;
-	if (reader->nvectors > 0)
-		reader->vectors[0].dimension = definition->dimension;
-}
-
-static void
-copy_payload(QsReader *reader, const QsDefinition *definition)
-{
-	ListCell   *cell;
-
-	reader->payload_all = definition->payload_all;
-	if (reader->payload_all)
-		return;
-	reader->ndefined = list_length(definition->payload);
-	reader->defined = palloc0(reader->ndefined * sizeof(PayloadColumn));
-	foreach(cell, definition->payload)
-	{
-		QsColumn   *column = lfirst(cell);
-		PayloadColumn *payload = &reader->defined[foreach_current_index(cell)];
-
-		payload->name = copy_string(column->name);
-		payload->expression = copy_string(column->expression);
-		payload->attnum = column->attnum;
-	}
-}
-
-QsReader *
-qs_reader_create(const QsDefinition *definition, MemoryContext parent)
-{
-	MemoryContext context = AllocSetContextCreate(parent, "qdrant_sync reader",
-												  ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	QsReader   *reader = palloc0(sizeof(QsReader));
-
-	reader->context = context;
-	reader->relid = definition->relid;
-	reader->key_attnum = definition->key_attnum;
-	reader->key_type = definition->key_type;
-	reader->key_kind = qs_chunk_kind_of(definition->key_type);
-	copy_vectors(reader, definition);
-	copy_payload(reader, definition);
-	reader->compiled = AllocSetContextCreate(context, "qdrant_sync reader, compiled",
-											 ALLOCSET_SMALL_SIZES);
-	reader->row_context = AllocSetContextCreate(context, "qdrant_sync reader, row",
-												ALLOCSET_DEFAULT_SIZES);
-	initStringInfo(&reader->json);
-	MemoryContextSwitchTo(caller);
-	return reader;
-}
-
-/* Also after an ERROR in the middle of compiling. */
-static void
-forget_compiled(QsReader *reader)
-{
-	for (int i = 0; i < PLAN_KINDS; i++)
-	{
-		if (reader->plans[i] != NULL)
-			SPI_freeplan(reader->plans[i]);
-		reader->plans[i] = NULL;
-	}
-	reader->relation = NULL;
-	reader->npayload = 0;
-	MemoryContextReset(reader->compiled);
-}
-
-void
-qs_reader_free(QsReader *reader)
-{
-	forget_compiled(reader);
-	MemoryContextDelete(reader->context);
-}
-
-void
-qs_reader_set_dimension(QsReader *reader, int vector, int dimension)
-{
-	Assert(vector >= 0 && vector < reader->nvectors);
-	reader->vectors[vector].dimension = dimension;
-}
-
-/* --- compiling, under the table's lock --- */
-
-static const char *
-column_sql(QsReader *reader, AttrNumber attnum, const char *expression)
-{
-	char	   *name;
-
-	if (attnum == InvalidAttrNumber)
-		return psprintf("(%s)", expression);
-	name = get_attname(reader->relid, attnum, true);
-	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("a mirrored column of table \"%s\" does not exist any more",
-						get_rel_name(reader->relid))));
-	return quote_identifier(name);
-}
-
-/* before, then the name as a JSON string, then a colon. */
-static char *
-name_prefix(const char *before, const char *name)
-{
-	StringInfoData prefix;
-	char	   *message;
-
-	initStringInfo(&prefix);
-	appendStringInfoString(&prefix, before);
-	message = qs_append_json_string(&prefix, name, strlen(name));
-	if (message != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-				 errmsg("column name \"%s\" cannot be sent: %s", name, message)));
-	appendStringInfoChar(&prefix, ':');
-	return prefix.data;
-}
-
-static void
-compile_vectors(QsReader *reader)
-{
-	for (int i = 0; i < reader->nvectors; i++)
-	{
-		VectorColumn *vector = &reader->vectors[i];
-
-		vector->prefix = name_prefix("", vector->name != NULL ? vector->name : "");
-		vector->label = vector->attnum != InvalidAttrNumber ?
-			get_attname(reader->relid, vector->attnum, true) : vector->name;
-		if (vector->label == NULL)
-			vector->label = "vector";
-		vector->type = InvalidOid;
-	}
-}
-
-static bool
-is_vector_attribute(QsReader *reader, AttrNumber attnum)
-{
-	for (int i = 0; i < reader->nvectors; i++)
-		if (reader->vectors[i].attnum == attnum)
-			return true;
-	return false;
-}
-
-static void
-expand_all_columns(QsReader *reader)
-{
-	Relation	relation = relation_open(reader->relid, NoLock);
-	TupleDesc	desc = RelationGetDescr(relation);
-
-	reader->payload = palloc0(desc->natts * sizeof(PayloadColumn));
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
-		if (attribute->attisdropped || is_vector_attribute(reader, attribute->attnum))
-			continue;
-		reader->payload[reader->npayload].name = pstrdup(NameStr(attribute->attname));
-		reader->payload[reader->npayload].attnum = attribute->attnum;
-		reader->npayload++;
-	}
-	relation_close(relation, NoLock);
-}
-
-static void
-compile_payload(QsReader *reader)
-{
-	if (reader->payload_all)
-		expand_all_columns(reader);
-	else
-	{
-		reader->npayload = reader->ndefined;
-		reader->payload = palloc(reader->ndefined * sizeof(PayloadColumn));
-		memcpy(reader->payload, reader->defined, reader->ndefined * sizeof(PayloadColumn));
-	}
-	for (int i = 0; i < reader->npayload; i++)
-	{
-		PayloadColumn *column = &reader->payload[i];
-
-		column->prefix = name_prefix(i > 0 ? "," : "", column->name);
-		column->prefix_length = strlen(column->prefix);
-	}
-}
-
-static char *
-relation_name(Form_pg_class class)
-{
-	return quote_qualified_identifier(get_namespace_name(class->relnamespace),
-									  NameStr(class->relname));
-}
-
-/*
- * Plans are revalidated from their text: a table that took over the name of this
- * one must not be read in its place.
- */
-static void
-compile_if_renamed(QsReader *reader, Form_pg_class class)
-{
-	char	   *name = relation_name(class);
-	MemoryContext caller;
-
-	if (reader->relation != NULL && strcmp(reader->relation, name) == 0)
-		return;
-	forget_compiled(reader);
-	caller = MemoryContextSwitchTo(reader->compiled);
-	compile_vectors(reader);
-	compile_payload(reader);
-	reader->key = pstrdup(column_sql(reader, reader->key_attnum, NULL));
-	reader->relation = pstrdup(name);
-	MemoryContextSwitchTo(caller);
-}
-
-static void
-append_point_columns(StringInfo sql, QsReader *reader)
-{
-	for (int i = 0; i < reader->nvectors; i++)
-		appendStringInfo(sql, ", %s", column_sql(reader, reader->vectors[i].attnum,
-												 reader->vectors[i].expression));
-	for (int i = 0; i < reader->npayload; i++)
-		appendStringInfo(sql, ", %s", column_sql(reader, reader->payload[i].attnum,
-												 reader->payload[i].expression));
-}
-
-static void
-append_has_vector(StringInfo sql, QsReader *reader)
-{
-	for (int i = 0; i < reader->nvectors; i++)
-		appendStringInfo(sql, "%s%s IS NOT NULL", i == 0 ? " AND (" : " OR ",
-						 column_sql(reader, reader->vectors[i].attnum,
-									reader->vectors[i].expression));
-	appendStringInfoChar(sql, ')');
-}
-
-static void
-build_sql(StringInfo sql, QsReader *reader, PlanKind kind)
-{
-	bool		by_keys = kind == PLAN_BY_KEYS || kind == PLAN_EXISTING_KEYS;
-
-	initStringInfo(sql);
-	appendStringInfo(sql, "SELECT %s", reader->key);
-	if (kind == PLAN_BY_KEYS || kind == PLAN_BY_BLOCKS)
-		append_point_columns(sql, reader);
-	appendStringInfo(sql, " FROM %s WHERE ", reader->relation);
-	if (by_keys)
-		appendStringInfo(sql, "%s = ANY ($1)", reader->key);
-	else
-		appendStringInfoString(sql, "ctid >= $1 AND ctid < $2");
-	if (kind == PLAN_EXISTING_KEYS)
-		append_has_vector(sql, reader);
-}
-
-static SPIPlanPtr
-kept_plan(QsReader *reader, PlanKind kind)
-{
-	Oid			keys[] = {get_array_type(reader->key_type)};
-	Oid			blocks[] = {TIDOID, TIDOID};
-	bool		by_keys = kind == PLAN_BY_KEYS || kind == PLAN_EXISTING_KEYS;
-	StringInfoData sql;
-	SPIPlanPtr	plan;
-
-	if (reader->plans[kind] != NULL)
-		return reader->plans[kind];
-	build_sql(&sql, reader, kind);
-	plan = SPI_prepare(sql.data, by_keys ? 1 : 2, by_keys ? keys : blocks);
-	if (plan == NULL || SPI_keepplan(plan) != 0)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	reader->plans[kind] = plan;
-	return plan;
-}
-
 /* --- the owner's session --- */
 
 /* Settings that already have their value, as the worker's own do, cost a look only. */
@@ -463,6 +113,10 @@ pin_settings(const char *const *settings)
 	}
 }
 
+/*
+ * From here on the owner's functions may run.  In a security-restricted operation
+ * they cannot change the role, and what they set is taken back with the GUC level.
+ */
 static void
 become_owner(ReadScope *scope, Oid owner)
 {
@@ -497,7 +151,7 @@ begin_read(QsReader *reader, ReadScope *scope)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the mirrored table does not exist any more")));
 	become_owner(scope, ((Form_pg_class) GETSTRUCT(tuple))->relowner);
-	compile_if_renamed(reader, (Form_pg_class) GETSTRUCT(tuple));
+	qs_reader_compile(reader, (Form_pg_class) GETSTRUCT(tuple));
 	ReleaseSysCache(tuple);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "SPI_connect failed");
@@ -505,6 +159,7 @@ begin_read(QsReader *reader, ReadScope *scope)
 	return true;
 }
 
+/* The lock stays until the caller's transaction ends; so does nothing else. */
 static void
 end_read(QsReader *reader, ReadScope *scope)
 {
@@ -535,6 +190,11 @@ disarm_timeout(void)
 		QueryCancelPending = false;
 }
 
+/*
+ * Runs a plan under the time limit; every row goes to the receiver while it is
+ * read.  read_only: the snapshot is the one that begin_read pushed, and SPI takes
+ * no other.
+ */
 static void
 execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestReceiver *receiver)
 {
@@ -566,8 +226,9 @@ execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestR
 	PG_END_TRY();
 }
 
+/* One execution for all keys: it costs about as much as reading four rows. */
 static void
-execute_for_keys(QsReader *reader, PlanKind kind, const KeySet *asked, RowReceiver *receiver)
+execute_for_keys(QsReader *reader, QsPlanKind kind, const KeySet *asked, RowReceiver *receiver)
 {
 	Oid			type = get_array_type(reader->key_type);
 	Datum	   *elements = palloc(asked->n * sizeof(Datum));
@@ -581,11 +242,11 @@ execute_for_keys(QsReader *reader, PlanKind kind, const KeySet *asked, RowReceiv
 		elements[i] = qs_key_to_datum(asked->keys[i], reader->key_type);
 	array = PointerGetDatum(construct_array(elements, asked->n, reader->key_type,
 											length, by_value, align));
-	execute(kept_plan(reader, kind), 1, &type, &array, &receiver->pub);
+	execute(qs_reader_plan(reader, kind), 1, &type, &array, &receiver->pub);
 }
 
 static void
-execute_for_blocks(QsReader *reader, PlanKind kind, BlockNumber first, BlockNumber end,
+execute_for_blocks(QsReader *reader, QsPlanKind kind, BlockNumber first, BlockNumber end,
 				   RowReceiver *receiver)
 {
 	Oid			types[] = {TIDOID, TIDOID};
@@ -595,11 +256,12 @@ execute_for_blocks(QsReader *reader, PlanKind kind, BlockNumber first, BlockNumb
 
 	ItemPointerSet(&from, first, 0);
 	ItemPointerSet(&to, end, 0);
-	execute(kept_plan(reader, kind), 2, types, values, &receiver->pub);
+	execute(qs_reader_plan(reader, kind), 2, types, values, &receiver->pub);
 }
 
 /* --- keys that were asked for --- */
 
+/* Sorted, as the index will give the rows, and without duplicates. */
 static void
 make_key_set(KeySet *set, QsReader *reader, const QsKey *keys, int n)
 {
@@ -647,6 +309,7 @@ mark_found(KeySet *set, QsKey key)
 	set->next = i + 1;
 }
 
+/* The same snapshot showed the rows that came: a key without one has none. */
 static void
 report_absent(KeySet *set, QsRowSink sink, void *arg)
 {
@@ -657,12 +320,14 @@ report_absent(KeySet *set, QsRowSink sink, void *arg)
 
 /* --- one row --- */
 
+/* NULL stays NULL: nothing is wrong. */
 static char *
 in_column(const char *label, char *message)
 {
 	return message == NULL ? NULL : psprintf("column \"%s\": %s", label, message);
 }
 
+/* Of the row that was read, never of the key that was asked for (hazard 10). */
 static char *
 append_id(StringInfo out, QsReader *reader, QsKey key)
 {
@@ -690,7 +355,7 @@ append_vectors(StringInfo out, QsReader *reader, TupleTableSlot *slot, int *n)
 		appendStringInfoCharMacro(out, '{');
 	for (int i = 0; i < reader->nvectors; i++)
 	{
-		VectorColumn *vector = &reader->vectors[i];
+		QsReadVector *vector = &reader->vectors[i];
 		char	   *message;
 
 		if (slot->tts_isnull[i + 1])
@@ -708,12 +373,13 @@ append_vectors(StringInfo out, QsReader *reader, TupleTableSlot *slot, int *n)
 	return NULL;
 }
 
+/* Fields always come in the same order and all of them: NULL is written, too. */
 static char *
 append_payload(StringInfo out, QsReader *reader, TupleTableSlot *slot)
 {
 	for (int i = 0; i < reader->npayload; i++)
 	{
-		PayloadColumn *column = &reader->payload[i];
+		QsReadField *column = &reader->payload[i];
 		int			attribute = 1 + reader->nvectors + i;
 		char	   *message;
 
@@ -730,6 +396,10 @@ append_payload(StringInfo out, QsReader *reader, TupleTableSlot *slot)
 	return NULL;
 }
 
+/*
+ * Writes the row into reader->json.  What is wrong with it is a message, not an
+ * ERROR, since the rows beside it are good.
+ */
 static QsRowKind
 encode_point(QsReader *reader, TupleTableSlot *slot, QsKey key, char **message)
 {
@@ -758,6 +428,7 @@ encode_point(QsReader *reader, TupleTableSlot *slot, QsKey key, char **message)
 
 /* --- receivers --- */
 
+/* A key's column is NOT NULL, unless the definition does not fit the table any more. */
 static QsKey
 key_of_slot(QsReader *reader, TupleTableSlot *slot)
 {
@@ -768,6 +439,10 @@ key_of_slot(QsReader *reader, TupleTableSlot *slot)
 	return qs_key_from_datum(slot->tts_values[0], reader->key_type);
 }
 
+/*
+ * The row's values point into the executor's memory and its pages; whatever is
+ * detoasted or converted on the way lives until the next row.
+ */
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -792,6 +467,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	return !receiver->stopped;
 }
 
+/* Either marks a key that was asked for, or collects all that come. */
 static bool
 receive_key(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -814,6 +490,7 @@ receive_key(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
+/* One row is enough. */
 static bool
 receive_dimension(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -825,6 +502,7 @@ receive_dimension(TupleTableSlot *slot, DestReceiver *self)
 	return false;
 }
 
+/* Queued keys of the old type cannot be compared with those of the new (hazard 11). */
 static void
 check_key_type(QsReader *reader, Oid type)
 {
@@ -836,7 +514,7 @@ check_key_type(QsReader *reader, Oid type)
 }
 
 static void
-bind_vector(QsReader *reader, VectorColumn *vector, Oid type)
+bind_vector(QsReader *reader, QsReadVector *vector, Oid type)
 {
 	if (vector->type == type)
 		return;
@@ -864,7 +542,7 @@ bind_columns(DestReceiver *self, int operation, TupleDesc desc)
 		bind_vector(reader, &reader->vectors[i], TupleDescAttr(desc, 1 + i)->atttypid);
 	for (int i = 0; i < reader->npayload; i++)
 	{
-		PayloadColumn *column = &reader->payload[i];
+		QsReadField *column = &reader->payload[i];
 		Oid			type = TupleDescAttr(desc, 1 + reader->nvectors + i)->atttypid;
 
 		if (column->type == type)
@@ -890,6 +568,7 @@ do_nothing(DestReceiver *self)
 {
 }
 
+/* The sink runs in the memory context that is current now, the caller's. */
 static RowReceiver
 make_receiver(QsReader *reader, bool (*receive) (TupleTableSlot *, DestReceiver *),
 			  void (*bind) (DestReceiver *, int, TupleDesc))
@@ -918,7 +597,7 @@ qs_reader_by_keys(QsReader *reader, const QsKey *keys, int n, QsRowSink sink, vo
 	receiver.sink = sink;
 	receiver.arg = arg;
 	receiver.asked = &asked;
-	execute_for_keys(reader, PLAN_BY_KEYS, &asked, &receiver);
+	execute_for_keys(reader, QS_PLAN_BY_KEYS, &asked, &receiver);
 	MemoryContextSwitchTo(receiver.caller);
 	if (!receiver.stopped)
 		report_absent(&asked, sink, arg);
@@ -937,7 +616,7 @@ qs_reader_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
 		return false;
 	receiver.sink = sink;
 	receiver.arg = arg;
-	execute_for_blocks(reader, PLAN_BY_BLOCKS, first, end, &receiver);
+	execute_for_blocks(reader, QS_PLAN_BY_BLOCKS, first, end, &receiver);
 	end_read(reader, &scope);
 	return true;
 }
@@ -953,7 +632,7 @@ qs_reader_keys_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
 		return false;
 	receiver.capacity = 1024;
 	receiver.keys = MemoryContextAlloc(receiver.caller, receiver.capacity * sizeof(QsKey));
-	execute_for_blocks(reader, PLAN_KEYS_BY_BLOCKS, first, end, &receiver);
+	execute_for_blocks(reader, QS_PLAN_KEYS_BY_BLOCKS, first, end, &receiver);
 	end_read(reader, &scope);
 	*keys = receiver.keys;
 	*n = receiver.nkeys;
@@ -971,13 +650,14 @@ qs_reader_exists(QsReader *reader, const QsKey *keys, int n, bool *found)
 		return false;
 	make_key_set(&asked, reader, keys, n);
 	receiver.asked = &asked;
-	execute_for_keys(reader, PLAN_EXISTING_KEYS, &asked, &receiver);
+	execute_for_keys(reader, QS_PLAN_EXISTING_KEYS, &asked, &receiver);
 	for (int i = 0; i < n; i++)
 		found[i] = asked.found[find_key(&asked, keys[i])];
 	end_read(reader, &scope);
 	return true;
 }
 
+/* Not kept: it is asked once, when the collection is made. */
 int
 qs_reader_find_dimension(QsReader *reader, int vector)
 {
@@ -988,7 +668,7 @@ qs_reader_find_dimension(QsReader *reader, int vector)
 
 	if (!begin_read(reader, &scope))
 		return 0;
-	column = column_sql(reader, reader->vectors[vector].attnum, reader->vectors[vector].expression);
+	column = qs_reader_column(reader, reader->vectors[vector].attnum, reader->vectors[vector].expression);
 	plan = SPI_prepare(psprintf("SELECT %s FROM %s WHERE %s IS NOT NULL LIMIT 1",
 								column, reader->relation, column), 0, NULL);
 	if (plan == NULL)

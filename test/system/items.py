@@ -20,10 +20,7 @@ class Items:
     """A table (id, title, n, embedding) and its mirror."""
 
     def __init__(self, db, table="items", rows=0, key="bigint", live=True, mirror=True, columns="", **options):
-        self.db = db
-        self.table = table
-        self.collection = options.pop("collection", None) or db.collection(table)
-        self.options = options
+        self._name(db, table, options)
         db.sql(f"CREATE TABLE {table} (id {key} PRIMARY KEY, title text, n integer NOT NULL DEFAULT 0, "
                f"embedding real[]{columns})")
         if rows:
@@ -32,6 +29,20 @@ class Items:
             self.mirror()
         if mirror and live:
             self.wait_state("live")
+
+    @classmethod
+    def of(cls, db, table="items", **options):
+        """For a table that somebody else has made, and no mirror yet."""
+        items = cls.__new__(cls)
+        items._name(db, table, options)
+        return items
+
+    def _name(self, db, table, options):
+        self.db = db
+        self.table = table
+        self.collection = options.pop("collection", None) or db.collection(table)
+        self.options = options
+        self._seen = 0
 
     # --- DDL ---
 
@@ -116,8 +127,9 @@ class Items:
 
     def mark(self):
         """A place in the front's log, for `since`."""
-        log = self.db.front.faults.log()
-        return log[-1]["n"] if log else 0
+        log = self.db.front.faults.log(since=self._seen)
+        self._seen = log[-1]["n"] if log else self._seen
+        return self._seen
 
     def requests(self, since=0):
         """Writes of points to this mirror's collection, by whatever name, in their order."""

@@ -427,8 +427,7 @@ def test_bad_rows_in_the_first_filling(db, front):
     db.sql("CREATE TABLE items (id bigint PRIMARY KEY, title text, n integer DEFAULT 0, embedding real[])")
     db.sql(f"INSERT INTO items SELECT i, 'title ' || i, 0, CASE i WHEN 500 THEN '{{1,2,Infinity,4}}'::real[] "
            f"WHEN 600 THEN '{{1,2,3,4,5}}' ELSE {VECTOR.format('i')} END FROM generate_series(1, 1000) i")
-    items = object.__new__(Items)
-    items.__dict__.update(db=db, table="items", collection=db.collection(), options={})
+    items = Items.of(db)
     front.faults.fault("poison", ids=[700], path_regex=points_path(items))
     items.mirror()
     items.converged(where="id NOT IN (500, 600, 700)")
@@ -614,8 +613,7 @@ def test_of_a_cluster_and_its_clone_one_stops_and_says_so(front, pgversion):
         original.wait_replayed(clone)
         clone.promote()
         other = type(db)(clone, front, db.name)
-        twin = object.__new__(Items)
-        twin.__dict__.update(items.__dict__, db=other)
+        twin = Items.of(other, collection=items.collection)
 
         def states():
             return {items.state(), twin.state()}

@@ -325,7 +325,7 @@ def test_answer(rig, front, name, rule, again, fenced):
     since = items.mark()
     if rule:
         rule = dict(rule)
-        front.faults.fault(rule.pop("action"), path_regex=POINTS, ids_any=[key], times=1, **rule)
+        front.faults.fault(rule.pop("action"), path_regex=POINTS, times=1, **rule)
     items.insert(key)
     items.converged()
     assert items.wait() is True
