@@ -30,6 +30,14 @@
 /* Without an alias only time fences. */
 #define SETTLE_BY_TIME_MS (10 * 1000)
 
+/*
+ * In a cluster a rename that one peer has not heard of is no fence there.  One
+ * that was answered fast was heard by all; a slow one is repeated (renaming to
+ * itself is answered as the first time), and after a minute time has to do.
+ */
+#define FAST_RENAME_MS 1000
+#define SLOW_RENAMES_MS (60 * 1000)
+
 static void list_aliases(QsTask *task, QsClaimStep step);
 
 static char *
@@ -73,6 +81,8 @@ qs_claim_start(QsTask *task)
 	task->fence_wanted = false;
 	task->pings = 0;
 	task->settle_until = 0;
+	task->settle_by_time = task->progress.fence_by_time;
+	task->claim_started = GetCurrentTimestamp();
 	if (task->progress.fence_by_time)
 	{
 		task->claim = QS_CLAIM_SETTLE;
@@ -120,6 +130,7 @@ fence_by_time(QsTask *task)
 			(errmsg("qdrant_sync: the key of server \"%s\" may not manage aliases; collection \"%s\" is fenced by time",
 					task->row.server, task->row.collection)));
 	task->progress.fence_by_time = true;
+	task->settle_by_time = true;
 	task->progress.next_nonce[0] = '\0';
 	task->claim = QS_CLAIM_SETTLE;
 	task->settle_until = 0;
@@ -164,8 +175,23 @@ step_answered(QsTask *task, const QsHttpOutcome *outcome)
 static void
 renamed(void *arg, const QsHttpOutcome *outcome)
 {
-	if (step_answered(arg, outcome))
-		((QsTask *) arg)->claim = QS_CLAIM_VERIFY;
+	QsTask	   *task = arg;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (!step_answered(task, outcome))
+		return;
+	task->claim = QS_CLAIM_VERIFY;
+	if (!task->endpoint->in_cluster ||
+		!TimestampDifferenceExceeds(task->rename_sent, now, FAST_RENAME_MS))
+		return;
+	if (TimestampDifferenceExceeds(task->claim_started, now, SLOW_RENAMES_MS))
+	{
+		task->settle = true;
+		task->settle_by_time = true;
+		return;
+	}
+	strlcpy(task->claim_old, my_alias(task), sizeof(task->claim_old));
+	task->claim = QS_CLAIM_RENAME;
 }
 
 static void
@@ -320,7 +346,8 @@ settled(QsTask *task)
 	task->claim = QS_CLAIM_IDLE;
 	task->settle = false;
 	qs_begin();
-	task->progress.phase = "sweeping";
+	task->progress.phase = qs_task_sweep_wanted(task) > task->progress.sweep_done
+		? "sweeping" : "live";
 	qs_progress_save(&task->progress);
 	qs_commit();
 	qs_task_set_phase(task, QS_PHASE_ACTIVE);
@@ -336,7 +363,7 @@ static void
 settle(QsTask *task)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	int			wait = task->progress.fence_by_time ? SETTLE_BY_TIME_MS : SETTLE_MS;
+	int			wait = task->settle_by_time ? SETTLE_BY_TIME_MS : SETTLE_MS;
 
 	if (!task->settle)
 	{
@@ -391,6 +418,7 @@ qs_claim_step(QsTask *task)
 					   qs_json_create_alias(task->row.collection, seed_alias(task)), changed);
 			break;
 		case QS_CLAIM_RENAME:
+			task->rename_sent = GetCurrentTimestamp();
 			claim_call(task, "POST", "/collections/aliases",
 					   qs_json_rename_alias(task->claim_old, my_alias(task)), renamed);
 			break;

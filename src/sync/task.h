@@ -83,7 +83,10 @@ typedef struct QsTask
 	/* Fence. */
 	QsClaimStep claim;
 	char		claim_old[QS_COLLECTION_MAX_LENGTH + 64];
+	TimestampTz claim_started;
+	TimestampTz rename_sent;
 	bool		settle;			/* something may be in limbo */
+	bool		settle_by_time; /* the alias does not fence, or not everywhere */
 	int			pings;
 	TimestampTz settle_until;
 	bool		fence_wanted;	/* a request ended in doubt */
