@@ -17,3 +17,11 @@ SHLIB_LINK = -lcurl -ljansson
 PG_CONFIG ?= pg_config
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
+
+# What we take from libcurl and jansson must not come from postgres, whose symbols win.
+.PHONY: check-symbols
+check-symbols: all
+	PG_CONFIG="$(PG_CONFIG)" $(srcdir)/test/check_symbols ./$(shlib)
+
+# Any header may be in any file: it is quick enough to build all again.
+$(OBJS): $(sort $(wildcard src/*.h src/*/*.h))

@@ -318,4 +318,24 @@ COMMENT ON VIEW qdrant_requests IS
 /* -- end: client -- */
 
 /* -- begin: operations (src/capture/operations.c) -- */
+CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, server text DEFAULT NULL,
+	shard_key_selector jsonb DEFAULT NULL, update_filter jsonb DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_upsert';
+
+/*
+ * A type without a cast to json of its own, such as pgvector's vector, arrives
+ * as the text of a JSON array.
+ */
+CREATE FUNCTION qdrant_point(id anyelement, vector anycompatible, payload jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+SELECT pg_catalog.jsonb_build_object('id', $1, 'vector',
+	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
+	'payload', $3)
+  FROM pg_catalog.to_jsonb($2) AS v
+$$;
+
+COMMENT ON FUNCTION qdrant_upsert(text, jsonb, text, jsonb, jsonb) IS
+'Writes points to a collection that no mirror owns, after the transaction has committed and in the order of commits: each replaces the whole point of its id. points: a JSON array of {"id", "vector", "payload"}; an empty one does nothing. There is no wait: nothing is sent before COMMIT (qdrant_wait waits). There is no ordering: a collection gets one request at a time. shard_key_selector and update_filter as in Qdrant. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. ERROR 22023 names the first point that Qdrant could not take; 55006 for a collection of a mirror; PREPARE TRANSACTION is refused (0A000). What Qdrant refuses later is in qdrant_dead_letters.';
+COMMENT ON FUNCTION qdrant_point(anyelement, anycompatible, jsonb) IS
+'A point for qdrant_upsert: id is an integer or a uuid; vector an array of numbers, a pgvector value, JSON, or text that holds JSON; payload a JSON object or NULL.';
 /* -- end: operations -- */

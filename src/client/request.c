@@ -176,10 +176,12 @@ sqlstate_of(int status)
 }
 
 static char *
-hint_of(int status)
+hint_of(const QsRequest *call, int status)
 {
 	switch (status)
 	{
+		case 404:
+			return call->missing_hint ? pstrdup(call->missing_hint) : NULL;
 		case 401:
 			return pstrdup("Set the option api_key in a user mapping for the server.");
 		case 403:
@@ -232,7 +234,7 @@ qs_throw_status(const QsRequest *call, const QsAnswer *answer)
 	failure.message = psprintf("Qdrant server \"%s\": %s", call->server->name, error_text(answer));
 	failure.detail = psprintf("%s %.*s was answered with HTTP status %d.", call->method,
 							  (int) strcspn(call->path, "?"), call->path, answer->status);
-	failure.hint = hint_of(answer->status);
+	failure.hint = hint_of(call, answer->status);
 	throw_failure(&failure);
 }
 
@@ -367,7 +369,7 @@ QsAnswer *
 qs_request(const QsServer *server, const char *method, const char *path,
 		   const char *body, Size length, int timeout, bool throw)
 {
-	QsRequest		call = {server, method, path, body, length, timeout, strcmp(method, "GET") == 0};
+	QsRequest	call = {server, method, path, body, length, timeout, strcmp(method, "GET") == 0};
 
 	return qs_send_request(&call, throw);
 }

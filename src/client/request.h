@@ -29,6 +29,7 @@ typedef struct QsRequest
 	Size		length;
 	int			timeout;		/* ms; 0: qdrant_sync.request_timeout */
 	bool		read;			/* changes nothing: may be repeated silently */
+	const char *missing_hint;	/* hint of the ERROR for status 404; NULL: none */
 } QsRequest;
 
 /*

@@ -9,6 +9,8 @@
  */
 #include "qdrant_sync.h"
 
+#include <limits.h>
+
 #include "client/fair_queue.h"
 #include "client/ticket.h"
 #include "common/settings.h"
@@ -23,6 +25,12 @@
 
 /* How often tickets whose time is over while they queue are looked for. */
 #define EXPIRE_MS 1000
+
+/*
+ * A waiter gives up by itself at its deadline, with a better message than
+ * libcurl's; libcurl's time-out is for those that nobody waits for.
+ */
+#define LATER_THAN_WAITER_MS 100
 
 /* A request under way; by ticket slot. */
 typedef struct Running
@@ -68,7 +76,8 @@ submit(QsTicket ticket, const QsTicketWork *work)
 	request.body_length = work->body_length;
 	request.api_key = work->api_key;
 	request.connect_timeout = work->connect_timeout;
-	request.timeout = Max(1, TimestampDifferenceMilliseconds(GetCurrentTimestamp(), work->deadline));
+	request.timeout = Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), work->deadline),
+						  INT_MAX - LATER_THAN_WAITER_MS) + LATER_THAN_WAITER_MS;
 	request.max_answer = 2 * qs_ticket_max_answer();	/* take_answer is stricter */
 	request.read = work->read;
 	request.sink = take_answer;

@@ -185,6 +185,7 @@ ask(Search *search, int limit, int *n)
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), search->deadline);
 	StringInfoData body;
 
+	request.missing_hint = "A new mirror's collection is made after the commit: see qdrant_mirrors.";
 	build_body(&body, search, limit);
 	request.body = body.data;
 	request.length = body.len;

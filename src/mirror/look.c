@@ -156,8 +156,9 @@ check_existing(const QsDefinition *definition, const QsAnswer *answer, bool take
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 info.points > 0 ?
-				 errmsg("collection \"%s\" exists and holds " INT64_FORMAT " points",
-						definition->collection, info.points) :
+				 errmsg_plural("collection \"%s\" exists and holds " INT64_FORMAT " point",
+							   "collection \"%s\" exists and holds " INT64_FORMAT " points",
+							   info.points, definition->collection, info.points) :
 				 errmsg("collection \"%s\" exists and may hold points", definition->collection),
 				 errdetail("A mirror removes the points that are not rows of its table."),
 				 errhint("With take_over => true that is what you want. Otherwise give another name with collection => '...'.")));

@@ -678,6 +678,8 @@ batch_finished(void *arg, const QsHttpOutcome *http)
 	task->nflying--;
 	batch->call = NULL;
 	qs_write_outcome(http, task->endpoint->in_cluster, &outcome);
+	if (batch->n == 1)
+		qs_write_outcome_single(&outcome);
 	if (batch->n == 0)
 		foreign_finished(task, outcome.verdict);
 	if (outcome.verdict != QS_DONE && task->slot != NULL)

@@ -10,7 +10,7 @@
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
-/* A server that answers later than this would hold a collection's claim up. */
+/* Of reads and changes: a server that answers later would hold a claim up. */
 #define READ_TIMEOUT_MS (30 * 1000)
 
 /*
@@ -233,20 +233,20 @@ start_call(QsCall *call, const char *method, const char *path, Size length)
 	request.body_length = length;
 	request.api_key = server->api_key;
 	request.connect_timeout = server->connect_timeout;
-	request.timeout = call->write ? Max(WRITE_HARD_TIMEOUT_MS, 2 * server->timeout)
-		: READ_TIMEOUT_MS;
-	request.max_answer = call->write ? 1024 * 1024 : 64 * 1024 * 1024;
-	request.read = !call->write;
+	request.timeout = call->kind == QS_CALL_WRITE
+		? Max(WRITE_HARD_TIMEOUT_MS, 2 * server->timeout) : READ_TIMEOUT_MS;
+	request.max_answer = call->kind == QS_CALL_READ ? 64 * 1024 * 1024 : 1024 * 1024;
+	request.read = call->kind == QS_CALL_READ;
 	request.owner = call;
 	call->exchange = qs_http_submit(http, &request);
-	if (call->write)
+	if (call->kind == QS_CALL_WRITE)
 		call->endpoint->running++;
 	pfree(url);
 	return call;
 }
 
 static QsCall *
-make_call(QsEndpoint *endpoint, char *body, bool write, QsCallFinished finished, void *arg)
+make_call(QsEndpoint *endpoint, char *body, QsCallKind kind, QsCallFinished finished, void *arg)
 {
 	QsCall	   *call = MemoryContextAllocZero(TopMemoryContext, sizeof(QsCall));
 
@@ -255,7 +255,7 @@ make_call(QsEndpoint *endpoint, char *body, bool write, QsCallFinished finished,
 	call->arg = arg;
 	call->endpoint = endpoint;
 	call->body = body;
-	call->write = write;
+	call->kind = kind;
 	return call;
 }
 
@@ -263,21 +263,29 @@ QsCall *
 qs_call_write(QsEndpoint *endpoint, const char *method, const char *path,
 			  char *body, Size length, QsCallFinished finished, void *arg)
 {
-	return start_call(make_call(endpoint, body, true, finished, arg), method, path, length);
+	return start_call(make_call(endpoint, body, QS_CALL_WRITE, finished, arg), method, path, length);
 }
 
 QsCall *
 qs_call_read(QsEndpoint *endpoint, const char *method, const char *path,
 			 char *body, QsCallFinished finished, void *arg)
 {
-	return start_call(make_call(endpoint, body, false, finished, arg), method, path,
+	return start_call(make_call(endpoint, body, QS_CALL_READ, finished, arg), method, path,
+					  body ? strlen(body) : 0);
+}
+
+QsCall *
+qs_call_change(QsEndpoint *endpoint, const char *method, const char *path,
+			   char *body, QsCallFinished finished, void *arg)
+{
+	return start_call(make_call(endpoint, body, QS_CALL_CHANGE, finished, arg), method, path,
 					  body ? strlen(body) : 0);
 }
 
 static void
 free_call(QsCall *call)
 {
-	if (call->write)
+	if (call->kind == QS_CALL_WRITE)
 		call->endpoint->running--;
 	if (call->body != NULL)
 		pfree(call->body);

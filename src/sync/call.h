@@ -37,6 +37,13 @@ typedef struct QsEndpoint
 	TimestampTz not_before;		/* no request starts earlier */
 } QsEndpoint;
 
+typedef enum QsCallKind
+{
+	QS_CALL_READ,				/* may be repeated without asking */
+	QS_CALL_CHANGE,				/* of collections or aliases */
+	QS_CALL_WRITE				/* of points: counted in endpoint->running */
+} QsCallKind;
+
 typedef struct QsCall QsCall;
 
 /* arg is the caller's; the outcome is valid during the call only. */
@@ -49,7 +56,7 @@ struct QsCall
 	QsEndpoint *endpoint;
 	QsExchange *exchange;
 	char	   *body;			/* palloc'd; freed with the call */
-	bool		write;			/* counted in endpoint->running */
+	QsCallKind	kind;
 };
 
 extern void qs_calls_init(void);
@@ -86,6 +93,9 @@ extern TimestampTz qs_endpoints_next_wake(TimestampTz now);
  */
 extern QsCall *qs_call_write(QsEndpoint *endpoint, const char *method, const char *path,
 							 char *body, Size length, QsCallFinished finished, void *arg);
+/* A change of collections or aliases: neither counted as a write nor repeated by itself. */
+extern QsCall *qs_call_change(QsEndpoint *endpoint, const char *method, const char *path,
+							  char *body, QsCallFinished finished, void *arg);
 extern QsCall *qs_call_read(QsEndpoint *endpoint, const char *method, const char *path,
 							char *body, QsCallFinished finished, void *arg);
 

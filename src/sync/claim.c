@@ -108,7 +108,10 @@ claim_call(QsTask *task, const char *method, const char *path, char *json, QsCal
 		body = MemoryContextStrdup(task->context, json);
 		free(json);
 	}
-	task->call = qs_call_read(task->endpoint, method, path, body, finished, task);
+	if (body == NULL)
+		task->call = qs_call_read(task->endpoint, method, path, NULL, finished, task);
+	else
+		task->call = qs_call_change(task->endpoint, method, path, body, finished, task);
 }
 
 /* Transport failures and the server's own: again, from the list. */

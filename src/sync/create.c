@@ -136,8 +136,8 @@ create_collection(QsTask *task)
 		strlcpy(configs[i].distance, task->definition->distance, sizeof(configs[i].distance));
 	}
 	json = qs_json_create_collection(configs, n);
-	task->call = qs_call_read(task->endpoint, "PUT", qs_task_collection_path(task, ""),
-							  MemoryContextStrdup(task->context, json), created, task);
+	task->call = qs_call_change(task->endpoint, "PUT", qs_task_collection_path(task, ""),
+								MemoryContextStrdup(task->context, json), created, task);
 	free(json);
 }
 
@@ -253,7 +253,7 @@ drop_remote(QsTask *task)
 
 	if (task->row.drop_collection)
 	{
-		task->call = qs_call_read(task->endpoint, "DELETE", qs_task_collection_path(task, ""),
+		task->call = qs_call_change(task->endpoint, "DELETE", qs_task_collection_path(task, ""),
 								  NULL, remote_dropped, task);
 		return;
 	}
@@ -263,7 +263,7 @@ drop_remote(QsTask *task)
 		return;
 	}
 	json = qs_json_delete_alias(qs_task_alias(task, task->progress.epoch, task->progress.nonce));
-	task->call = qs_call_read(task->endpoint, "POST", "/collections/aliases",
+	task->call = qs_call_change(task->endpoint, "POST", "/collections/aliases",
 							  MemoryContextStrdup(task->context, json), remote_dropped, task);
 	free(json);
 }

@@ -95,9 +95,12 @@ qs_launcher_register(void)
 	fill_worker(&worker, "qdrant_sync launcher", "qs_launcher_main",
 				BgWorkerStart_RecoveryFinished, 5);
 	RegisterBackgroundWorker(&worker);
-	/* As soon as anybody can connect: searches work on a hot standby, too. */
+	/*
+	 * As soon as anybody can connect: searches work on a hot standby, too.  Back
+	 * before sessions that wait for it give up after five seconds.
+	 */
 	fill_worker(&worker, "qdrant_sync request worker", "qs_request_worker_main",
-				BgWorkerStart_ConsistentState, 5);
+				BgWorkerStart_ConsistentState, 2);
 	RegisterBackgroundWorker(&worker);
 }
 

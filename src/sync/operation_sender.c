@@ -27,7 +27,7 @@
 /* A request in doubt can be applied that much later; then it is sent again. */
 #define DOUBT_MS (10 * 1000)
 
-/* A key that is refused is tried again that often. */
+/* A key that is refused, or a rate that is too low, is tried again that often. */
 #define DENIED_MS (30 * 1000)
 
 /* Attributes of qdrant_internal.operations_a and _b. */
@@ -280,6 +280,13 @@ operation_finished(void *arg, const QsHttpOutcome *http)
 			qs_endpoint_wait(queue->endpoint, outcome.retry_after * 1000);
 			break;
 		case QS_SPLIT:
+			/* An operation is sent whole: one day the server may take it. */
+			if (http->status == 429)
+			{
+				wait_ms(queue, DENIED_MS);
+				break;
+			}
+			/* FALLTHROUGH */
 		case QS_REFUSED:
 		case QS_MISSING:
 			bury_first(queue, outcome.message, outcome.http_status);

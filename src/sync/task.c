@@ -160,6 +160,8 @@ qs_task_fail(QsTask *task, const char *format,...)
 	va_end(args);
 	set_error(task, message);
 	task->progress.phase = "failed";
+	/* The views say so at once. */
+	task->housekeep_after = 0;
 	if (task->phase != QS_PHASE_DROPPING)
 		qs_task_set_phase(task, QS_PHASE_FAILED);
 	ereport(WARNING,

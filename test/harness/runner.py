@@ -240,6 +240,7 @@ def run_version(version, args, names, front, counts):
         marks = ()
     if version == system_version():
         run_pytest(test_files("qdrant_front"), version, args, names, counts)
+        run_pytest(test_files("unit"), version, args, names, counts)
     run_pytest(test_files("system"), version, args, names, counts, *marks)
 
 

@@ -1,0 +1,98 @@
+"""One query at a time: through the request worker, and by a libcurl handle that the backend keeps alive itself."""
+
+from harness import Cluster, FrontHandle, new_extension_db
+from qsbench import native, tables
+from qsbench.native import Sink
+from qsbench.report import Line, say
+from qsbench.tables import make_table
+
+K = 10
+BLOCK = 50
+RATIO = 1.15
+MICROSECONDS = 80
+
+# Each timed as a whole in the backend, microseconds; the variables are the same for all.
+WAYS = {
+    "worker": "PERFORM * FROM qdrant_query('{collection}', q, {k})",
+    "rows": "PERFORM * FROM jsonb_to_recordset(own_curl('{url}', own_body(q))::jsonb -> 'result' -> 'points') "
+            "AS p (id text, score real, payload jsonb)",
+    "bytes": "PERFORM own_curl('{url}', body)",
+}
+
+OWN_BODY = """
+CREATE FUNCTION own_body(q real[]) RETURNS text LANGUAGE sql IMMUTABLE AS $$
+    SELECT '{{"query":' || to_json(q) || ',"limit":{k},"with_payload":true}}'
+$$"""
+
+TIMER = """
+CREATE FUNCTION time_{way}(n int) RETURNS float8[] LANGUAGE plpgsql AS $$
+DECLARE
+    q real[] := (SELECT embedding FROM source WHERE id = 1);
+    body text := own_body(q);
+    taken float8[];
+    start timestamptz;
+BEGIN
+    FOR i IN 1..n LOOP
+        start := clock_timestamp();
+        {statement};
+        taken[i] := extract(epoch FROM clock_timestamp() - start) * 1e6;
+    END LOOP;
+    RETURN taken;
+END $$"""
+
+
+def query(options):
+    blocks = 20 if options.quick else 80
+    lines = []
+    with Cluster(name="bench") as c:
+        with Sink() as sink:
+            lines += against(c, tables.Server(sink), "a sink that answers at once", blocks, 1000)
+        with FrontHandle() as front:
+            lines += against(c, front, "Qdrant's engine behind test/'s front", blocks // 4, 1000)
+    return lines
+
+
+def against(cluster, server, what, blocks, rows):
+    say(f"query: {what}")
+    db = new_extension_db(cluster, server)
+    try:
+        tables.make_source(db, rows)
+        table = make_table(db, "mirror", f"items_{db.name}", rows)
+        times = time_ways(db, f"{server.url}/collections/{table}/points/query", table, blocks)
+    finally:
+        db.drop()
+    worker, own, floor = (times[way] for way in ("worker", "rows", "bytes"))
+    met = worker.p50 <= RATIO * own.p50 or worker.p50 <= own.p50 + MICROSECONDS
+    return [
+        Line(f"one query, k = {K}, through the worker, p50; {what}",
+             f"{worker.p50:.0f} µs, {worker.p50 / own.p50:.2f}×, {worker.p50 - own.p50:+.0f} µs",
+             f"≤ {RATIO}× or +{MICROSECONDS} µs", met),
+        Line("own kept-alive curl, to rows by SQL's own JSON", f"{own.p50:.0f} µs"),
+        Line("own kept-alive curl, answer not looked at, request made before",
+             f"{floor.p50:.0f} µs; the worker {worker.p50 - floor.p50:+.0f} µs"),
+        Line("p99: worker, own to rows, own", f"{worker.p99:.0f}, {own.p99:.0f}, {floor.p99:.0f} µs"),
+    ]
+
+
+class Times:
+    def __init__(self, microseconds):
+        ordered = sorted(microseconds)
+        self.p50 = ordered[len(ordered) // 2]
+        self.p99 = ordered[len(ordered) * 99 // 100]
+
+
+def time_ways(db, url, collection, blocks):
+    """The ways take turns, a block of queries each; the first block of each is not counted."""
+    with db.connect() as conn:
+        conn.execute(f"CREATE FUNCTION own_curl(text, text) RETURNS text LANGUAGE c STRICT "
+                     f"AS '{native.module('own_curl', '-lcurl')}'")
+        conn.execute(OWN_BODY.format(k=K).replace("{{", "{").replace("}}", "}"))
+        for way, statement in WAYS.items():
+            conn.execute(TIMER.format(way=way, statement=statement.format(url=url, collection=collection, k=K)))
+        taken = {way: [] for way in WAYS}
+        for block in range(blocks + 1):
+            for way in WAYS:
+                times = conn.execute(f"SELECT time_{way}({BLOCK})").fetchone()[0]
+                if block > 0:
+                    taken[way] += times
+    return {way: Times(times) for way, times in taken.items()}

@@ -1,0 +1,157 @@
+"""The sync worker against a server that only answers: rows for each second of its CPU, and its memory at a backlog."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from harness import Cluster, wait_until
+from qsbench import process, tables
+from qsbench.native import Sink
+from qsbench.report import Line, below, say
+from qsbench.tables import make_table
+
+PEER = Path(__file__).with_name("peer_client.py")
+ROWS_PER_CORE = 80_000
+TIMES_PEER = 10
+
+
+def worker_pid(db):
+    return db.one("SELECT pid FROM qdrant_workers WHERE kind = 'sync' AND database = current_database()")
+
+
+def cluster(**conf):
+    return Cluster(conf={"shared_buffers": "2GB", "max_wal_size": "8GB", "autovacuum": False,
+                         "synchronous_commit": "off", "checkpoint_timeout": "1h", **conf}, name="bench")
+
+
+# --- throughput -------------------------------------------------------------------------------------------------------
+
+class Spent:
+    """CPU of the worker, time, and what reached the sink, from a moment on."""
+
+    def __init__(self, db, sink):
+        self.pid = worker_pid(db)
+        self.sink = sink
+        self.cpu = process.cpu_seconds(self.pid)
+        self.bytes = sink.stats()["bytes"]
+        self.started = time.monotonic()
+
+    def stop(self, rows):
+        self.seconds = time.monotonic() - self.started
+        self.cpu = process.cpu_seconds(self.pid) - self.cpu
+        self.bytes = self.sink.stats()["bytes"] - self.bytes
+        self.rate = rows / self.cpu
+        return self
+
+    def text(self):
+        return f"{self.rate:,.0f} rows/s of CPU"
+
+
+def worker(options):
+    rows = 50_000 if options.quick else 200_000
+    repetitions = 3 if options.quick else 5
+    with Sink() as sink, cluster() as c, tables.database(c, sink, rows) as db:
+        table = make_table(db, "mirror", rows=rows)
+        by_keys, by_blocks = [], []
+        for repetition in range(repetitions):
+            say(f"worker: {repetition + 1}/{repetitions}")
+            by_keys.append(changed_rows(db, sink, table, rows))
+            by_blocks.append(swept_rows(db, sink, table, rows))
+        peer = best_peer(db, sink, table, 2000 if options.quick else 10_000)
+    return worker_lines(rows, middle(by_keys), middle(by_blocks), peer)
+
+
+def middle(runs):
+    return sorted(runs, key=lambda spent: spent.rate)[len(runs) // 2]
+
+
+def changed_rows(db, sink, table, rows):
+    """Every row was changed by one transaction: keys from the outbox, rows by key."""
+    db.sql(f"VACUUM {table}")
+    start = Spent(db, sink)
+    db.sql(f"UPDATE {table} SET price = price + 1")
+    committed = time.monotonic()
+    tables.wait_sent(db, table)
+    spent = start.stop(rows)
+    spent.seconds = time.monotonic() - committed
+    return spent
+
+
+def swept_rows(db, sink, table, rows):
+    """Every row is compared: ranges of blocks."""
+    start = Spent(db, sink)
+    db.sql(f"SELECT qdrant_resync('{table}')")
+    tables.wait_live(db, table)
+    return start.stop(rows)
+
+
+def worker_lines(rows, keys, blocks, peer):
+    return [
+        Line(f"worker, read + encode {rows:,} changed rows to a sink, per core", keys.text(),
+             f"≥ {ROWS_PER_CORE:,} rows/s", keys.rate >= ROWS_PER_CORE),
+        Line("the same by the clock", f"{rows / keys.seconds:,.0f} rows/s, {keys.bytes / keys.seconds / 1e6:,.0f} MB/s"),
+        Line("filling (ranges of blocks)", f"{blocks.text()}, {rows / blocks.seconds:,.0f} rows/s by the clock"),
+        Line("rows per CPU-second against psycopg + AsyncQdrantClient", f"{keys.rate / peer['rate']:.0f}×",
+             f"≥ {TIMES_PEER}×", keys.rate >= TIMES_PEER * peer["rate"]),
+        Line(f"psycopg + AsyncQdrantClient, {peer['form']}", f"{peer['rate']:,.0f} rows/s of CPU"),
+        Line("a trigger on pg_net", "not measured: pg_net is neither in Debian nor on PyPI"),
+    ]
+
+
+def best_peer(db, sink, table, rows):
+    """The script in each of the two forms in which the client takes points; the faster one counts."""
+    return max((run_peer(db, sink, table, rows, form) for form in ("points", "batch")), key=lambda r: r["rate"])
+
+
+def run_peer(db, sink, table, rows, form):
+    say(f"worker: psycopg + AsyncQdrantClient, {form}")
+    result = subprocess.run([sys.executable, PEER, db.cluster.conninfo(db.name), sink.url, table, str(rows), form],
+                            capture_output=True, text=True, timeout=1800)
+    if result.returncode != 0:
+        raise RuntimeError(f"{PEER.name} failed: {result.stderr[-2000:]}")
+    return {"form": form, **json.loads(result.stdout)}
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+def worker_memory(options):
+    """Private memory of the worker while Qdrant hangs and while it catches up, over what it has when idle."""
+    rows = 1_000_000 if options.quick else 10_000_000
+    step = rows // 10
+    with Sink() as sink, cluster(**{"qdrant_sync.segment_size": "1GB"}) as c, \
+            tables.database(c, sink, 1000, dimension=4) as db:
+        table = make_table(db, "mirror", rows=1000)
+        db.sql(f"UPDATE {table} SET price = price + 1")
+        tables.wait_sent(db, table)
+        pid = worker_pid(db)
+        idle = process.private_kb(pid)
+        sink.mode(hold=True)
+        with process.Sampler(lambda: process.private_kb(pid)) as sampler:
+            for i in range(10):
+                say(f"worker memory: {(i + 1) * step:,} rows behind")
+                db.sql(f"INSERT INTO {table} SELECT n, '{{1,2,3,4}}', 't', 'c', 1 "
+                       f"FROM generate_series(1000 + {i * step + 1}, 1000 + {(i + 1) * step}) AS n")
+            wait_until(lambda: db.one("SELECT pending > 0 FROM qdrant_mirrors"), 30, "the worker knows of its backlog")
+            held = sampler.last
+            sink.mode(hold=False)
+            say("worker memory: catching up")
+            caught_up = catches_up(db, table)
+        if worker_pid(db) != pid:
+            raise RuntimeError("the worker was restarted meanwhile")
+        after = process.private_kb(pid)
+    return [
+        below(f"worker's resident memory at a backlog of {rows:,} rows, over idle", (sampler.largest - idle) / 1024, 64,
+              "{:.1f} MB"),
+        Line("when idle, while Qdrant hangs, afterwards",
+             f"{idle / 1024:.1f}, {held / 1024:.1f}, {after / 1024:.1f} MB" + ("" if caught_up else " (not caught up)")),
+    ]
+
+
+def catches_up(db, table):
+    try:
+        tables.wait_sent(db, table, 1200)
+        return True
+    except TimeoutError:
+        return False
