@@ -14,7 +14,7 @@
 #define QS_TRIGGER "qdrant_sync"	/* row trigger on a mirrored table */
 #define QS_TRUNCATE_TRIGGER "qdrant_sync_truncate"
 
-/* A segment's row: short enough that four fit a page and none is toasted. */
+/* A chunk: with the headers of its row it fills a page of 8 kB, and is never toasted. */
 #define QS_CHUNK_MAX_BYTES 8000
 
 /* Qdrant: a path segment of more than 255 characters is refused (hazard 31);

@@ -51,9 +51,10 @@ def make_source(db, rows, dimension=DIMENSION):
 
 
 def make_table(db, variant, name=None, rows=0):
-    """items_<variant>, with its trigger, holding the first rows of source."""
+    """items_<variant>, with its trigger, holding the first rows of source; row 0 tells a mirror the dimension."""
     name = name or f"items_{variant}"
     db.sql(f"CREATE TABLE {name} ({COLUMNS})")
+    db.sql(f"INSERT INTO {name} SELECT 0, embedding, title, category, price FROM source WHERE id = 1")
     db.sql(f"INSERT INTO {name} SELECT * FROM source WHERE id <= {rows}")
     if variant == "empty":
         db.sql(f"CREATE OR REPLACE FUNCTION empty_trigger() RETURNS trigger LANGUAGE c "

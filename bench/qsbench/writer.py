@@ -101,7 +101,7 @@ def one_row(variant, embedding):
     """n transactions of one prepared INSERT each; the vector is a constant, so that reading it costs no variant."""
     prepare = (f"PREPARE one(bigint) AS INSERT INTO items_{variant} VALUES "
                f"($1, '{embedding}', 'title number 1 of the benchmark', 'category 1', 1.99)")
-    before = ["SET plan_cache_mode = force_generic_plan", prepare, "EXECUTE one(0)"]
+    before = ["SET plan_cache_mode = force_generic_plan", prepare, "EXECUTE one(1000000000)"]
     return lambda n: (before, [f"EXECUTE one({i})" for i in range(1, n + 1)])
 
 

@@ -113,6 +113,7 @@ open_segment(QsAppender *appender, Oid segment)
 		appender->bulk_state = GetBulkInsertState();
 }
 
+/* Assigns a transaction id where nothing else has; logs and marks as any INSERT does. */
 static void
 append_tuple(QsAppender *appender, HeapTuple tuple)
 {
@@ -120,6 +121,10 @@ append_tuple(QsAppender *appender, HeapTuple tuple)
 	remember_notice(appender->rel, &tuple->t_self);
 }
 
+/*
+ * The worker may send writers to the other segment at any time, also between two
+ * rows of a transaction.  False: the segment is gone.
+ */
 static bool
 ready(QsAppender *appender, const QsTarget *target, int natts)
 {

@@ -138,6 +138,7 @@ first_savepoint_in_window(void)
 	return i;
 }
 
+/* Savepoints move along with the entries that they stand before. */
 static void
 compact(void)
 {
@@ -205,7 +206,11 @@ chunk_to_outbox(QsAppender *appender, uint32 target, QsRow *row, int length)
 	qs_append_chunk(appender, &targets[target], row, length);
 }
 
-/* Empties the window but for a last chunk that is not full. */
+/*
+ * Empties the window but for a last chunk that is not full, which the next
+ * entries may fill.  Each part is packed by itself, so that every savepoint
+ * stands between two chunks.
+ */
 static void
 spill(void)
 {
@@ -226,6 +231,7 @@ spill(void)
 	memmove(window, window + packed, nentries * sizeof(LogEntry));
 }
 
+/* Not repalloc: the first window is static. */
 static void
 grow(void)
 {
@@ -239,6 +245,7 @@ grow(void)
 	window_size = size;
 }
 
+/* Leaves at least half of the window free, so its work is shared by as many keys. */
 static void
 make_room(void)
 {
@@ -387,6 +394,11 @@ append_spool(QsAppender *appender)
 	}
 }
 
+/*
+ * In PRE_COMMIT no subtransaction is open any more: all of the window is one
+ * part.  The spool's chunks are appended as they are; a key that is in two of
+ * them is looked at once by the worker, which collects keys before it reads.
+ */
 void
 qs_key_log_flush(void)
 {
@@ -404,6 +416,7 @@ qs_key_log_flush(void)
 	qs_spool_close(&spool);
 }
 
+/* The memory went, or will go, with TopTransactionContext. */
 void
 qs_key_log_reset(void)
 {

@@ -83,7 +83,7 @@ begin_log(void)
 		qs_savepoints_note(&savepoints, level, now);
 }
 
-/* A QsBodySink. */
+/* A QsBodySink.  Lengths go first, so that a reader allocates what it needs. */
 static void
 log_operation(void *arg, const char *body, int length)
 {
@@ -166,6 +166,11 @@ append_operation(QsAppender *appender, const QsTarget *target, Oid sequence, uin
 	return place;
 }
 
+/*
+ * Numbers are drawn here, not when the operation was asked for: who begins after
+ * this commit draws larger ones.  The sequence is logged, so that no number comes
+ * twice after a crash.  Large bodies are toasted; none of that needs a snapshot.
+ */
 static void
 append_operations(void)
 {
@@ -213,6 +218,7 @@ qs_operation_log_refuse_prepare(void)
 
 /* ---- SQL functions ---- */
 
+/* The server is part of what a mirror owns: the same name elsewhere is another one. */
 static void
 check_collection(const char *server, const char *collection)
 {
@@ -282,6 +288,7 @@ qs_upsert(PG_FUNCTION_ARGS)
 	call.collection = collection;
 	call.operation = "upsert";
 	qs_points_to_bodies(points, members.data, log_operation, &call);
+	/* Another extension may call this in its own PRE_COMMIT callback. */
 	if (flushed)
 		qs_operation_log_flush();
 	qs_server_free(server);

@@ -39,7 +39,7 @@ all_hex(const char *text, int length)
 	return true;
 }
 
-/* 32 digits, or 8-4-4-4-12 of them. */
+/* As Qdrant takes them: 32 digits, or 8-4-4-4-12 of them. */
 static bool
 is_uuid(const char *text, int length)
 {
@@ -88,6 +88,7 @@ check_id(int position, JsonbContainer *point)
 	refuse(position, "\"id\" is neither an integer from 0 to 2^64 - 1 nor a UUID");
 }
 
+/* Qdrant keeps 32-bit floats; JSON knows neither NaN nor infinity. */
 static void
 check_number(int position, Numeric number)
 {
@@ -158,6 +159,7 @@ check_vector(int position, JsonbContainer *point)
 		check_named(position, vector.val.binary.data);
 }
 
+/* Absent and null are the same to Qdrant: the point has no payload. */
 static void
 check_payload(int position, JsonbContainer *point)
 {
@@ -224,6 +226,7 @@ qs_points_check(const Jsonb *points)
 	for_each_point(points, check_point, NULL);
 }
 
+/* The body being filled. */
 typedef struct BodyState
 {
 	StringInfoData body;
@@ -250,6 +253,7 @@ end_body(BodyState *state)
 	state->sink(state->arg, state->body.data, state->body.len);
 }
 
+/* Points stay in their order: of two with the same id the last one wins. */
 static void
 add_point(int position, JsonbValue *point, void *arg)
 {

@@ -55,6 +55,7 @@ qs_savepoints_commit(QsSavepoints *savepoints, int level)
 	if (top->level < level)
 		return;
 	Assert(top->level == level);
+	/* Level 1 is the transaction itself, whose part begins at zero. */
 	if (level == 2 || (savepoints->n > 1 && top[-1].level == level - 1))
 		savepoints->n--;
 	else

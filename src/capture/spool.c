@@ -13,6 +13,10 @@
 
 #define SPOOL_FIRST_BYTES 8192
 
+/*
+ * Owned by the transaction, not by the subtransaction or portal that happens to
+ * be current: it has to outlive both.  An abort removes it by itself.
+ */
 static void
 open_file(QsSpool *spool)
 {
@@ -26,6 +30,7 @@ open_file(QsSpool *spool)
 	MemoryContextSwitchTo(context);
 }
 
+/* A seek flushes the file's buffer, so it is left out where it changes nothing. */
 static void
 seek_file(QsSpool *spool, uint64 place)
 {
@@ -49,6 +54,7 @@ append_to_file(QsSpool *spool, const char *data, Size length)
 	spool->size += length;
 }
 
+/* Doubles up to the limit, which the caller has left room below. */
 static void
 append_to_memory(QsSpool *spool, const char *data, Size length)
 {
@@ -121,6 +127,7 @@ qs_spool_read(QsSpool *spool, uint64 place, void *data, Size length)
 void
 qs_spool_cut(QsSpool *spool, uint64 size)
 {
+	/* What is behind it, in memory or in the file, is overwritten by what comes. */
 	Assert(size <= spool->size);
 	spool->size = size;
 }

@@ -16,20 +16,51 @@
 #include "common/shared.h"
 
 #include "access/xact.h"
+#include "utils/resowner.h"
 
 static bool tell_reload = false;
 static bool tell_launcher = false;
 static bool tell_scan = false;
 
+/*
+ * Who is told of changed catalogs reads them at once: so not before the
+ * invalidations of this commit are out, or its caches would still hold what was
+ * there before.
+ */
+static void
+after_locks(ResourceReleasePhase phase, bool is_commit, bool is_top_level, void *arg)
+{
+	if (phase != RESOURCE_RELEASE_AFTER_LOCKS || !is_top_level)
+		return;
+	if (is_commit && tell_reload)
+		qs_post_reload();
+	if (is_commit && tell_launcher)
+		qs_post_launcher_look();
+	tell_reload = tell_launcher = false;
+}
+
+/* Only a session that has something to tell pays for it. */
+static void
+watch_release(void)
+{
+	static bool watched = false;
+
+	if (!watched)
+		RegisterResourceReleaseCallback(after_locks, NULL);
+	watched = true;
+}
+
 void
 qs_at_commit_reload(void)
 {
+	watch_release();
 	tell_reload = true;
 }
 
 void
 qs_at_commit_launcher_look(void)
 {
+	watch_release();
 	tell_launcher = true;
 }
 
@@ -45,16 +76,13 @@ qs_capture_pending(void)
 	return !qs_key_log_is_empty() || qs_operation_log_pending() || qs_append_has_notices();
 }
 
+/* The commit is visible and cannot fail any more. */
 static void
 tell(void)
 {
 	qs_append_post_notices();
 	if (tell_scan)
 		qs_notices_post(NULL, 0, true);
-	if (tell_reload)
-		qs_post_reload();
-	if (tell_launcher)
-		qs_post_launcher_look();
 }
 
 /* Also after PREPARE: COMMIT PREPARED, maybe in another session, tells. */
@@ -64,7 +92,7 @@ reset(void)
 	qs_key_log_reset();
 	qs_operation_log_reset();
 	qs_append_forget_notices();
-	tell_reload = tell_launcher = tell_scan = false;
+	tell_scan = false;
 }
 
 static void
@@ -85,6 +113,10 @@ at_transaction(XactEvent event, void *arg)
 			reset();
 			break;
 		case XACT_EVENT_PREPARE:
+			/* Its COMMIT PREPARED cannot know: the worker finds out by itself. */
+			tell_reload = tell_launcher = false;
+			reset();
+			break;
 		case XACT_EVENT_ABORT:
 			reset();
 			break;
@@ -94,6 +126,7 @@ at_transaction(XactEvent event, void *arg)
 	}
 }
 
+/* The nesting level is still that of the subtransaction that ends. */
 static void
 at_subtransaction(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
 {

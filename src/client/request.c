@@ -44,6 +44,14 @@ throw_failure(const Failure *failure)
 
 /* ---- no answer -------------------------------------------------------- */
 
+/* Where a request that changes something may have reached Qdrant. */
+static char *
+in_doubt(const QsRequest *call, bool sent)
+{
+	return call->read || !sent ? NULL :
+		pstrdup("It is not known whether Qdrant carries the request out.");
+}
+
 static Failure
 timed_out(const QsRequest *call, int timeout)
 {
@@ -51,32 +59,32 @@ timed_out(const QsRequest *call, int timeout)
 	{
 		ERRCODE_CONNECTION_FAILURE,
 			psprintf("Qdrant server \"%s\" did not answer within %d ms", call->server->name, timeout),
-			call->read ? NULL : pstrdup("It is not known whether Qdrant carries the request out."),
+			in_doubt(call, true),
 			pstrdup("Give a longer timeout, or raise qdrant_sync.request_timeout.")
 	};
 }
 
 static Failure
-no_answer(const QsRequest *call, const char *error)
+no_answer(const QsRequest *call, QsTicketOutcome outcome, const char *error)
 {
 	return (Failure)
 	{
 		ERRCODE_CONNECTION_FAILURE,
 			psprintf("Qdrant server \"%s\" did not answer: %s", call->server->name, error),
-			NULL,
+			in_doubt(call, outcome == QS_ANSWER_LOST),
 			pstrdup("Check that Qdrant runs, and the option url of the server.")
 	};
 }
 
 static Failure
-worker_trouble(QsTicketOutcome outcome)
+worker_trouble(const QsRequest *call, QsTicketOutcome outcome)
 {
 	if (outcome == QS_WORKER_RESTARTED)
 		return (Failure)
 	{
 		ERRCODE_CANNOT_CONNECT_NOW,
 			pstrdup("request worker of qdrant_sync was restarted while the request was under way"),
-			NULL, pstrdup("Try again.")
+			in_doubt(call, true), pstrdup("Try again.")
 	};
 	return (Failure)
 	{
@@ -135,7 +143,8 @@ failure_of(const QsRequest *call, QsTicketOutcome outcome, int timeout, const ch
 	switch (outcome)
 	{
 		case QS_NO_ANSWER:
-			return no_answer(call, error);
+		case QS_ANSWER_LOST:
+			return no_answer(call, outcome, error);
 		case QS_TIMED_OUT:
 			return timed_out(call, timeout);
 		case QS_ANSWER_TOO_LARGE:
@@ -143,7 +152,7 @@ failure_of(const QsRequest *call, QsTicketOutcome outcome, int timeout, const ch
 			return answer_trouble(call, outcome);
 		case QS_WORKER_RESTARTED:
 		case QS_NO_REQUEST_WORKER:
-			return worker_trouble(outcome);
+			return worker_trouble(call, outcome);
 		default:
 			return limit_reached(call, outcome);
 	}

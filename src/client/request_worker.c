@@ -127,7 +127,7 @@ outcome_of(const Running *run, const QsHttpOutcome *outcome)
 		return QS_ANSWERED;
 	if (GetCurrentTimestamp() >= run->deadline)
 		return QS_TIMED_OUT;
-	return QS_NO_ANSWER;
+	return outcome->sent ? QS_ANSWER_LOST : QS_NO_ANSWER;
 }
 
 static void

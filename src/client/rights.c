@@ -8,11 +8,17 @@
  */
 #include "qdrant_sync.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/skey.h"
 #include "catalog/objectaddress.h"
+#include "catalog/pg_collation.h"
 #include "client/rights.h"
 #include "mirror/definition.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rls.h"
 
@@ -49,38 +55,65 @@ without_alias_suffix(const char *collection)
 	return name;
 }
 
-static QsMirrorRow *
-mirror_of(const QsServer *server, const char *collection)
+/* Columns of qdrant_internal.mirror are found by name: its shape is mirror/catalog.c's. */
+static Oid
+mirrored_table(Relation mirrors, const char *server, const char *collection)
+{
+	Oid			table = RelationGetRelid(mirrors);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			relid = InvalidOid;
+	bool		is_null;
+
+	ScanKeyEntryInitialize(&keys[0], 0, get_attnum(table, "server"), BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(server));
+	ScanKeyEntryInitialize(&keys[1], 0, get_attnum(table, "collection"), BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(collection));
+	scan = systable_beginscan(mirrors, qs_internal_relation("mirror_collection"), true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		relid = DatumGetObjectId(heap_getattr(tuple, get_attnum(table, "relid"),
+											  RelationGetDescr(mirrors), &is_null));
+	systable_endscan(scan);
+	return relid;
+}
+
+/*
+ * The table whose mirror owns the collection; InvalidOid: none.  By index, since
+ * every query asks; the index has no mirror that is being dropped.
+ */
+static Oid
+table_of(const QsServer *server, const char *collection)
 {
 	char	   *name = without_alias_suffix(collection);
-	ListCell   *lc;
+	Relation	mirrors = try_relation_open(qs_internal_relation("mirror"), AccessShareLock);
+	Oid			relid;
 
-	foreach(lc, qs_mirror_rows())
-	{
-		QsMirrorRow *row = lfirst(lc);
-
-		if (!row->dropped && strcmp(row->server, server->name) == 0 &&
-			(strcmp(row->collection, name) == 0 || strcmp(row->collection, collection) == 0))
-			return row;
-	}
-	return NULL;
+	if (mirrors == NULL)
+		return InvalidOid;
+	relid = mirrored_table(mirrors, server->name, collection);
+	if (!OidIsValid(relid) && strcmp(name, collection) != 0)
+		relid = mirrored_table(mirrors, server->name, name);
+	relation_close(mirrors, AccessShareLock);
+	return relid;
 }
 
 void
 qs_check_collection_read(const QsServer *server, const char *collection)
 {
-	QsMirrorRow *row = mirror_of(server, collection);
+	Oid			relid = table_of(server, collection);
 	char	   *table;
 
-	if (row == NULL)
+	if (!OidIsValid(relid))
 		return;
-	table = get_rel_name(row->relid);
+	table = get_rel_name(relid);
 	if (table == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("collection \"%s\" belongs to a table that is being dropped", collection)));
-	qs_check_select(row->relid);
-	if (qs_row_security_applies(row->relid))
+	qs_check_select(relid);
+	if (qs_row_security_applies(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("row security of table \"%s\" applies to you, and collection \"%s\" has all its rows",
@@ -110,12 +143,12 @@ qs_check_lookups(const QsServer *server, Jsonb *document)
 void
 qs_check_not_mirrored(const QsServer *server, const char *collection)
 {
-	QsMirrorRow *row = mirror_of(server, collection);
+	Oid			relid = table_of(server, collection);
 
-	if (row != NULL)
+	if (OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("collection \"%s\" belongs to the mirror of table \"%s\"",
-						collection, get_rel_name(row->relid)),
+						collection, get_rel_name(relid)),
 				 errhint("A mirror makes and fills its collection by itself.")));
 }

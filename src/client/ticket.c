@@ -540,16 +540,21 @@ static bool
 look_at(QsTicket ticket, TimestampTz *deadline, bool *worker)
 {
 	Slot	   *slot;
-	bool		done;
+	bool		mine;
+	bool		done = false;
 
 	LWLockAcquire(&control->lock, LW_SHARED);
 	slot = slot_of(ticket);
-	if (slot == NULL || !is_mine(slot))
-		elog(ERROR, "ticket " INT64_FORMAT " is not of this session", ticket);
-	done = slot->state == TICKET_DONE;
-	*deadline = slot->deadline;
+	mine = slot != NULL && is_mine(slot);
+	if (mine)
+	{
+		done = slot->state == TICKET_DONE;
+		*deadline = slot->deadline;
+	}
 	*worker = control->worker_proc_number >= 0;
 	LWLockRelease(&control->lock);
+	if (!mine)
+		elog(ERROR, "ticket " INT64_FORMAT " is not of this session", ticket);
 	return done;
 }
 

@@ -19,6 +19,7 @@ typedef enum QsTicketOutcome
 {
 	QS_ANSWERED,				/* HTTP status and body are there */
 	QS_NO_ANSWER,				/* error says why */
+	QS_ANSWER_LOST,				/* the same, and Qdrant may have had the request */
 	QS_TIMED_OUT,
 	QS_ANSWER_TOO_LARGE,		/* more than one answer may have */
 	QS_ANSWER_MEMORY_FULL,

@@ -50,6 +50,7 @@ qs_chunk_kind_of(Oid key_type)
 	}
 }
 
+/* Keys in memory compare as words; their bytes are big-endian, as uuids compare. */
 static uint64
 load_word(const unsigned char *in)
 {
@@ -159,6 +160,7 @@ qs_chunk_begin(QsChunkWriter *chunk, QsChunkKind kind, unsigned char *out, int s
 	memset(out + 1, 0, CHUNK_HEADER_BYTES - 1);
 }
 
+/* Small negative numbers become small unsigned ones: 0, -1, 1, -2 … are 0, 1, 2, 3 … */
 static uint64
 zigzag(uint64 value)
 {
@@ -184,7 +186,10 @@ varint_bytes(uint64 value)
 	return n;
 }
 
-/* Unsigned arithmetic: from the least to the greatest key is 2^64 - 1. */
+/*
+ * Unsigned arithmetic: from the least to the greatest key is 2^64 - 1.  The
+ * exact length is only computed where the longest varint might not fit.
+ */
 static bool
 add_integer(QsChunkWriter *chunk, uint64 key)
 {
@@ -270,6 +275,10 @@ count_varints(const unsigned char *in, const unsigned char *end)
 	return n;
 }
 
+/*
+ * Not ascending means that a difference was zero or went past the greatest key:
+ * no writer makes that.
+ */
 static bool
 read_integers(const unsigned char *in, const unsigned char *end, QsKey *keys, int n)
 {
@@ -316,6 +325,7 @@ count_keys(QsChunkKind kind, const unsigned char *in, const unsigned char *end)
 	return 0;
 }
 
+/* NULL where the bytes are not what a writer makes. */
 static QsKey *
 read_keys(QsChunkKind kind, const unsigned char *in, const unsigned char *end, int n)
 {
@@ -339,6 +349,7 @@ qs_chunk_unpack(const unsigned char *in, int size, QsChunkKind *kind,
 
 	if (size < CHUNK_HEADER_BYTES)
 		return false;
+	/* The count bounds what is allocated: no more than a key for each byte. */
 	if (in[0] != QS_CHUNK_SWEEP)
 	{
 		count = count_keys((QsChunkKind) in[0], body, end);

@@ -12,7 +12,7 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
-#include "access/table.h"
+#include "access/relation.h"
 #include "access/xlog.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
@@ -239,14 +239,17 @@ read_rows(Oid relid)
 
 	if (!OidIsValid(table))
 		return NIL;
-	rel = table_open(table, AccessShareLock);
+	/* The extension may have been dropped since its OID was looked up. */
+	rel = try_relation_open(table, AccessShareLock);
+	if (rel == NULL)
+		return NIL;
 	ScanKeyInit(&key, MIRROR_RELID, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
 	scan = systable_beginscan(rel, OidIsValid(relid) ? qs_internal_relation("mirror_relid") : InvalidOid,
 							  OidIsValid(relid), NULL, OidIsValid(relid) ? 1 : 0, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
 		rows = lappend(rows, read_row(tuple, RelationGetDescr(rel)));
 	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	relation_close(rel, AccessShareLock);
 	return rows;
 }
 

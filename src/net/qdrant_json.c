@@ -334,6 +334,24 @@ qs_json_collection_info(const char *text, size_t length, QsCollectionInfo *info)
 	json_decref(document);
 }
 
+static void
+take_text(char *to, size_t size, const json_t *value)
+{
+	snprintf(to, size, "%s", json_is_string(value) ? json_string_value(value) : "");
+}
+
+void
+qs_json_writer(const char *text, size_t length, QsWriter *writer)
+{
+	json_t	   *document = parse(text, length);
+	json_t	   *config = json_object_get(result_of(document), "config");
+	json_t	   *ours = json_object_get(json_object_get(config, "metadata"), "qdrant_sync");
+
+	take_text(writer->owner, sizeof(writer->owner), json_object_get(ours, "owner"));
+	take_text(writer->beat, sizeof(writer->beat), json_object_get(ours, "beat"));
+	json_decref(document);
+}
+
 /* The list in an answer of .../aliases, borrowed; NULL where it is none. */
 static json_t *
 alias_list(json_t *document)
@@ -446,6 +464,13 @@ qs_json_create_collection(const QsVectorConfig *vectors, int n)
 		}
 	}
 	return text_of(json_pack("{s:o}", "vectors", all));
+}
+
+char *
+qs_json_set_writer(const QsWriter *writer)
+{
+	return text_of(json_pack("{s:{s:{s:s, s:s}}}", "metadata", "qdrant_sync",
+							 "owner", writer->owner, "beat", writer->beat));
 }
 
 /* Several actions in one request would not be atomic (hazard 23): always one. */

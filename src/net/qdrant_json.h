@@ -55,6 +55,21 @@ typedef struct QsCollectionInfo
 /* GET /collections/{c} */
 extern void qs_json_collection_info(const char *text, size_t length, QsCollectionInfo *info);
 
+/*
+ * Who writes a collection, as its metadata says (GET /collections/{c}): an opaque
+ * identity and a beat that changes while it lives.  Both "" where nobody said so.
+ */
+typedef struct QsWriter
+{
+	char		owner[65];
+	char		beat[33];
+} QsWriter;
+
+extern void qs_json_writer(const char *text, size_t length, QsWriter *writer);
+
+/* Body of PATCH /collections/{c} that says so; other metadata is kept. */
+extern char *qs_json_set_writer(const QsWriter *writer);
+
 /* GET .../aliases: malloc'd array of malloc'd names of aliases of that collection
  * (collection NULL: all), -1: not such an answer. */
 extern int	qs_json_aliases(const char *text, size_t length, const char *collection,

@@ -212,7 +212,7 @@ withdrawn(void *arg, const QsHttpOutcome *outcome)
 	if (!step_answered(task, outcome))
 		return;
 	task->progress.next_nonce[0] = '\0';
-	qs_task_fail(task, "collection \"%s\" is written by another cluster or database",
+	qs_task_fail(task, "collection \"%s\" is written by another cluster or database; if that one is gone, qdrant_resume with take_over => true",
 				 task->row.collection);
 }
 
@@ -283,7 +283,7 @@ decide(QsTask *task, const Claims *claims)
 		if (claims->mine != NULL)
 			task->claim = QS_CLAIM_WITHDRAW;
 		else
-			qs_task_fail(task, "collection \"%s\" is written by another cluster or database",
+			qs_task_fail(task, "collection \"%s\" is written by another cluster or database; if that one is gone, qdrant_resume with take_over => true",
 						 task->row.collection);
 	}
 	else if (claims->mine != NULL && claims->old == NULL)

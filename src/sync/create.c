@@ -215,7 +215,8 @@ looked_at(void *arg, const QsHttpOutcome *outcome)
 	else if (is_somebody_elses(task, &info))
 		qs_task_fail(task, "collection \"%s\" exists and has points; resume with take_over => true to make it this mirror's",
 					 task->row.collection);
-	else if (check_collection(task, &info))
+	else if (check_collection(task, &info) &&
+			 qs_owner_agrees(task, outcome->answer, outcome->answer_length))
 		collection_is_there(task);
 }
 

@@ -22,6 +22,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "common/string.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
@@ -43,8 +44,11 @@
 #define ORPHAN_POLL_MS (2 * 1000)
 /* A free worker slot is tried for that often. */
 #define NO_SLOT_RETRY_MS (5 * 1000)
-/* A complaint that repeats is logged that often. */
+/* A shortage that lasts that long is logged, and then that often. */
+#define SHORTAGE_MS 1000
 #define COMPLAIN_EVERY_MS (60 * 1000)
+/* Meanwhile it is looked at that often. */
+#define SHORTAGE_POLL_MS 500
 /* First wait after a crash, doubled each time, and the longest. */
 #define BACKOFF_MS 1000
 #define LONGEST_BACKOFF_MS (60 * 1000)
@@ -65,10 +69,20 @@ typedef struct Known
 	TimestampTz retry_at;		/* after QS_WORKER_NO_SLOT */
 } Known;
 
+/* Databases that lack something in this turn. */
+typedef struct Shortage
+{
+	char		names[256];
+	char		said[256];		/* names when the log was told last */
+	TimestampTz since;			/* 0: there was none in the turn before */
+	TimestampTz said_at;
+} Shortage;
+
 static HTAB *databases = NULL;
 static TimestampTz list_at = 0;
 static bool list_now = true;
-static bool slots_full = false;
+static Shortage of_processes;
+static Shortage of_slots;
 
 /* ---- registration: postmaster ---- */
 
@@ -173,13 +187,31 @@ list_databases(TimestampTz now)
 	list_at = TimestampTzPlusMilliseconds(now, LIST_EVERY_MS);
 }
 
+/* What made a worker end may be gone now: no back-off before the next look. */
+static void
+forget_failures(QsDatabaseSlot *slot)
+{
+	if (slot->state == QS_WORKER_CRASHED)
+		slot->state = QS_WORKER_ABSENT;
+	slot->failures = 0;
+}
+
 static void
 look_again_at(Known *known)
 {
+	QsDatabaseSlot *slot = qs_database_slot_find(known->database);
+
 	if (known->handle != NULL)
+	{
 		known->look_again = true;
-	else
-		known->without = false;
+		return;
+	}
+	known->without = false;
+	if (slot == NULL)
+		return;
+	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
+	forget_failures(slot);
+	LWLockRelease(&slot->lock);
 }
 
 /* Sessions whose transaction made or dropped the extension, or a database. */
@@ -295,6 +327,8 @@ reap(Known *known, QsDatabaseSlot *slot, TimestampTz now)
 		slot->state = QS_WORKER_ABSENT;
 	else
 		judge_end(slot, now);
+	if (known->look_again)
+		forget_failures(slot);
 	LWLockRelease(&slot->lock);
 
 	forget_handle(known);
@@ -304,40 +338,48 @@ reap(Known *known, QsDatabaseSlot *slot, TimestampTz now)
 
 /* ---- starting and stopping ---- */
 
-/* Once a minute for each kind of complaint. */
-static bool
-may_complain(TimestampTz *last, TimestampTz now)
+/*
+ * Says what is short, and for whom: not at once, since a worker that only looks
+ * gives its place back soon; then whenever the databases are others, and again
+ * every minute.
+ */
+static void
+complain(Shortage *shortage, TimestampTz now, const char *what, const char *setting, int value)
 {
-	if (!TimestampDifferenceExceeds(*last, now, COMPLAIN_EVERY_MS))
-		return false;
-	*last = now;
-	return true;
+	if (shortage->names[0] == '\0')
+	{
+		shortage->since = 0;
+		shortage->said[0] = '\0';
+		return;
+	}
+	if (shortage->since == 0)
+		shortage->since = now;
+	if (!TimestampDifferenceExceeds(shortage->since, now, SHORTAGE_MS) ||
+		(strcmp(shortage->names, shortage->said) == 0 &&
+		 !TimestampDifferenceExceeds(shortage->said_at, now, COMPLAIN_EVERY_MS)))
+		return;
+	ereport(LOG,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no %s is free for the sync worker of: %s", what, shortage->names),
+			 errhint("Raise %s (now %d) and restart the server.", setting, value)));
+	strcpy(shortage->said, shortage->names);
+	shortage->said_at = now;
 }
 
+/* A list that would be longer than its place ends with dots. */
 static void
-complain_of_worker_slots(const Known *known, TimestampTz now)
+note_shortage(Shortage *shortage, const Known *known)
 {
-	static TimestampTz last = 0;
+	size_t		length = strlen(shortage->names);
 
-	if (may_complain(&last, now))
-		ereport(LOG,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no background worker is free for the sync worker of database \"%s\"", known->name),
-				 errhint("Raise max_worker_processes (now %d) and restart the server.",
-						 max_worker_processes)));
-}
-
-static void
-complain_of_database_slots(const Known *known, TimestampTz now)
-{
-	static TimestampTz last = 0;
-
-	if (may_complain(&last, now))
-		ereport(LOG,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("no slot is free for the sync worker of database \"%s\"", known->name),
-				 errhint("Raise qdrant_sync.max_databases (now %d) and restart the server.",
-						 qs_max_databases)));
+	if (length + strlen(known->name) + 8 > sizeof(shortage->names))
+	{
+		if (!pg_str_endswith(shortage->names, "..."))
+			strlcat(shortage->names, ", ...", sizeof(shortage->names));
+		return;
+	}
+	snprintf(shortage->names + length, sizeof(shortage->names) - length, "%s%s",
+			 length > 0 ? ", " : "", known->name);
 }
 
 /* Takes the slot for a start; false where DDL came first. */
@@ -383,7 +425,6 @@ start_worker(Known *known, QsDatabaseSlot *slot, TimestampTz now)
 	LWLockAcquire(&slot->lock, LW_EXCLUSIVE);
 	slot->state = QS_WORKER_NO_SLOT;
 	LWLockRelease(&slot->lock);
-	complain_of_worker_slots(known, now);
 }
 
 /* When may a worker start here?  0: not at all as things are. */
@@ -488,15 +529,12 @@ start_if_due(Known *known, QsDatabaseSlot *slot, TimestampTz now, int *starting,
 		slot = qs_database_slot_make(known->database);
 	if (slot == NULL)
 	{
-		slots_full = true;
-		complain_of_database_slots(known, now);
+		note_shortage(&of_slots, known);
 		return;
 	}
 	start_worker(known, slot, now);
 	if (slot->state == QS_WORKER_STARTING)
 		(*starting)++;
-	else
-		shorten(timeout, NO_SLOT_RETRY_MS);
 }
 
 static void
@@ -515,6 +553,9 @@ attend(Known *known, TimestampTz now, int *starting, long *timeout)
 			slot = NULL;
 	}
 	start_if_due(known, slot, now, starting, timeout);
+	slot = qs_database_slot_find(known->database);
+	if (slot != NULL && slot->state == QS_WORKER_NO_SLOT)
+		note_shortage(&of_processes, known);
 	if (slot != NULL && slot->pid != 0 && known->handle == NULL)
 		shorten(timeout, ORPHAN_POLL_MS);
 	if (slot != NULL && slot->state == QS_WORKER_STARTING && known->handle == NULL)
@@ -552,13 +593,15 @@ turn(void)
 	if (list_now || now >= list_at)
 		list_databases(now);
 	starting = count_starting(now);
-	slots_full = false;
+	of_processes.names[0] = of_slots.names[0] = '\0';
 	hash_seq_init(&seq, databases);
 	while ((known = hash_seq_search(&seq)) != NULL)
 		attend(known, now, &starting, &timeout);
 	free_unknown_slots();
-	if (slots_full)
-		shorten(&timeout, NO_SLOT_RETRY_MS);
+	complain(&of_processes, now, "background worker", "max_worker_processes", max_worker_processes);
+	complain(&of_slots, now, "slot", "qdrant_sync.max_databases", qs_max_databases);
+	if (of_processes.names[0] != '\0' || of_slots.names[0] != '\0')
+		shorten(&timeout, SHORTAGE_POLL_MS);
 	shorten_until(&timeout, now, list_at);
 	return list_now ? 1 : timeout;
 }

@@ -118,6 +118,8 @@ qs_task_free(QsTask *task)
 	qs_batch_drop_all(task);
 	if (task->call != NULL)
 		qs_call_cancel(task->call);
+	if (task->beat_call != NULL)
+		qs_call_cancel(task->beat_call);
 	if (task->slot != NULL)
 		qs_mirror_slot_free(task->slot);
 	if (task->reader != NULL)
@@ -259,7 +261,9 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 			qs_batch_drop_all(task);
 			if (task->call != NULL)
 				qs_call_cancel(task->call);
-			task->call = NULL;
+			if (task->beat_call != NULL)
+				qs_call_cancel(task->beat_call);
+			task->call = task->beat_call = NULL;
 			task->not_before = 0;
 			qs_task_set_phase(task, QS_PHASE_DROPPING);
 		}
@@ -465,6 +469,7 @@ active_turn(QsTask *task)
 		return;
 	}
 	qs_batch_echo_due(task, now);
+	qs_owner_beat(task);
 	qs_sweep_step(task);
 	if (can_send(task, now))
 	{
@@ -682,5 +687,7 @@ qs_task_next_wake(const QsTask *task, TimestampTz now)
 	if (task->fence_wanted)
 		return now;
 	next = earlier(qs_batch_echo_next(task), next_write(task, now));
+	if (!task->silent && task->beat_call == NULL && !task->progress.fence_by_time)
+		next = earlier(next, Max(now, task->beat_after));
 	return earlier(next, next_sweep(task, now));
 }

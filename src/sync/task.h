@@ -92,6 +92,14 @@ typedef struct QsTask
 	bool		fence_wanted;	/* a request ended in doubt */
 	dlist_head	echoes;			/* keys in doubt, to be sent once more */
 
+	/* Who writes the collection (owner.c). */
+	QsCall	   *beat_call;
+	TimestampTz beat_after;
+	bool		silent;			/* the key may not say so */
+	TimestampTz watch_until;	/* 0: nobody else is watched */
+	char		watched_owner[65];
+	char		watched_beat[33];
+
 	/* Sweep (sweep.c). */
 	bool		sweeping;
 	int64		sweep_number;	/* the one under way */
@@ -145,6 +153,10 @@ extern void qs_drop_step(QsTask *task);
 /* claim.c */
 extern void qs_claim_start(QsTask *task);
 extern void qs_claim_step(QsTask *task);
+
+/* owner.c */
+extern bool qs_owner_agrees(QsTask *task, const char *document, Size length);
+extern void qs_owner_beat(QsTask *task);
 
 /* batch.c */
 extern bool qs_batch_read_dirty(QsTask *task);	/* true: something was read */

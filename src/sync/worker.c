@@ -278,9 +278,10 @@ reload_mirrors(void)
 
 	reload_wanted = false;
 	qs_begin();
+	rows = qs_mirror_rows();
+	/* Asked last: there are no rows where it went in between, either. */
 	if (!OidIsValid(qs_extension_oid()))
 		leave_without_extension();
-	rows = qs_mirror_rows();
 	foreach(cell, rows)
 	{
 		if (((QsMirrorRow *) lfirst(cell))->dropped)

@@ -249,15 +249,16 @@ def test_collection_that_somebody_else_claims_is_left_alone_until_taken_over(db,
     assert items.aliases() != [foreign] and len(items.aliases()) == 1
 
 
-def test_rival_that_appears_beside_our_alias_wins_nothing_silently(db, cluster, front):
-    """Two aliases at a claim: contested. Ours is withdrawn, and the mirror says so."""
+def test_rival_alias_beside_ours_stops_the_mirror_with_a_reason(db, cluster, front):
+    """Two aliases at a claim: contested."""
     items = Items(db, rows=10)
     foreign = f"{items.collection}__qs_7_0123456789abcdef"
     add_alias(front, items, foreign)
     end_worker(cluster, db)
     row = items.wait_state("failed")
     assert "another" in row["last_error"]
-    wait_until(lambda: items.aliases() == [foreign], what=lambda: f"ours is withdrawn: {items.aliases()}")
+    items.update("id < 4")
+    stays(lambda: not any(point.payload["n"] for point in items.points().values()), 1, "nothing is written meanwhile")
     delete_alias(front, foreign)
     items.resume()
     items.update()
@@ -320,7 +321,11 @@ def test_three_kinds_of_key(cluster, pgversion):
             refused = Items(reader, rows=10, live=False)
             assert "403" in refused.wait_state("failed")["last_error"]
 
-            timed = Items(scoped, rows=10)
+            # A key of one collection cannot make it.
+            name = scoped.collection()
+            front.client.create_collection(name, vectors_config=models.VectorParams(
+                size=4, distance=models.Distance.COSINE))
+            timed = Items(scoped, rows=10, collection=name)
             timed.converged()
             assert timed.row()["fence"] == "time" and timed.aliases() == []
             assert timed.requests()[0]["path"].endswith(f"/{timed.collection}/points")
