@@ -13,6 +13,7 @@
 #include "mirror/definition.h"
 #include "net/outcome.h"
 #include "sync/call.h"
+#include "sync/encode.h"
 #include "sync/operation_sender.h"
 #include "sync/outbox.h"
 #include "sync/progress.h"
@@ -68,8 +69,10 @@ struct Queue
 /* What is read of an operation to send it. */
 typedef struct Letter
 {
-	char	   *operation;
-	char	   *body;
+	char	   *text;			/* as it is in the table */
+	const char *body;			/* the same in UTF-8 */
+	int			length;
+	char	   *error;			/* it cannot be sent; NULL: it can */
 } Letter;
 
 static MemoryContext context = NULL;
@@ -228,8 +231,9 @@ read_letter(void *arg, TupleTableSlot *tuple)
 {
 	Letter	   *letter = arg;
 
-	letter->operation = text_attribute(tuple, ATTR_OPERATION);
-	letter->body = text_attribute(tuple, ATTR_BODY);
+	letter->text = text_attribute(tuple, ATTR_BODY);
+	letter->error = qs_to_utf8(letter->text, strlen(letter->text),
+							   &letter->body, &letter->length);
 }
 
 /* Refused for good: kept with its body and its error. */
@@ -237,12 +241,12 @@ static void
 bury_first(Queue *queue, const char *error, int http_status)
 {
 	Operation  *operation = dlist_head_element(Operation, node, &queue->waiting);
-	Letter		letter = {NULL, NULL};
+	Letter		letter = {0};
 
 	qs_begin();
 	qs_outbox_fetch(outbox, operation->debt, read_letter, &letter);
 	qs_dead_letter_put(0, queue->server, queue->collection,
-					   psprintf(INT64_FORMAT, operation->number), error, http_status, letter.body);
+					   psprintf(INT64_FORMAT, operation->number), error, http_status, letter.text);
 	qs_commit();
 	ereport(WARNING,
 			(errmsg("qdrant_sync: operation " INT64_FORMAT " on collection \"%s\" was refused: %s",
@@ -305,14 +309,22 @@ static void
 send_first(Queue *queue)
 {
 	Operation  *operation = dlist_head_element(Operation, node, &queue->waiting);
-	Letter		letter = {NULL, NULL};
+	Letter		letter = {0};
 	StringInfoData path;
-	char	   *body;
+	MemoryContext turn = CurrentMemoryContext;
+	char	   *body = NULL;
+	char	   *error = NULL;
 	bool		found;
 
 	qs_begin();
 	found = qs_outbox_fetch(outbox, operation->debt, read_letter, &letter);
-	body = found ? MemoryContextStrdup(context, letter.body) : NULL;
+	if (found && letter.error != NULL)
+		error = MemoryContextStrdup(turn, letter.error);
+	else if (found)
+	{
+		body = MemoryContextAllocHuge(context, letter.length + 1);
+		memcpy(body, letter.body, letter.length);
+	}
 	/* Visible is not durable yet under synchronous_commit = off (hazard 2). */
 	qs_flush_wal();
 	qs_commit();
@@ -321,12 +333,17 @@ send_first(Queue *queue)
 		acknowledge_first(queue);
 		return;
 	}
+	if (error != NULL)
+	{
+		bury_first(queue, error, 0);
+		return;
+	}
 	initStringInfo(&path);
 	appendStringInfoString(&path, "/collections/");
 	qs_append_percent_encoded(&path, queue->collection);
 	appendStringInfo(&path, "/points?wait=true&timeout=%d",
 					 Max(1, queue->endpoint->server->timeout / 1000));
-	queue->call = qs_call_write(queue->endpoint, "PUT", path.data, body, strlen(body),
+	queue->call = qs_call_write(queue->endpoint, "PUT", path.data, body, letter.length,
 								operation_finished, queue);
 }
 

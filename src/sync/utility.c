@@ -299,7 +299,8 @@ after_command(const Node *command)
 {
 	if (is_commit_prepared(command))
 		qs_at_commit_scan();
-	if (changes_extension(command))
+	/* What the prepared transaction did was forgotten at PREPARE. */
+	if (is_commit_prepared(command) || changes_extension(command))
 	{
 		qs_at_commit_launcher_look();
 		qs_at_commit_reload();
