@@ -92,6 +92,7 @@ CREATE TABLE qdrant_internal.progress (
 	collection_made boolean NOT NULL DEFAULT false,	-- by us, for this mirror
 	timeline integer NOT NULL DEFAULT 0,
 	segment_files oid[],				-- relfilenodes of the segments: another one means that chunks were lost
+	skipping boolean NOT NULL DEFAULT false,	-- the outbox was at its limit: keys were not recorded
 	sweep_wanted bigint NOT NULL DEFAULT 0,	-- the worker's own wishes, added to mirror.sweep
 	sweep_done bigint NOT NULL DEFAULT 0,	-- of mirror.sweep + sweep_wanted
 	scroll_offset text,					-- next page of ids; NULL: not begun

@@ -164,7 +164,7 @@ qs_append_chunk(QsAppender *appender, const QsTarget *target, QsRow *row, int le
 {
 	HeapTupleData tuple;
 
-	if (!ready(appender, target, 1))
+	if (unlikely(qs_target_skips(target)) || !ready(appender, target, 1))
 		return;
 	qs_chunk_stamp(row->chunk, GetCurrentTimestamp());
 	tuple.t_len = complete_row(row, length);

@@ -181,3 +181,10 @@ qs_target_segment(const QsTarget *target)
 		return target->segments[pg_atomic_read_u32(&slot->active_segment) & 1];
 	return target->segments[0];
 }
+
+bool
+qs_target_skips(const QsTarget *target)
+{
+	return slot_is_of(target->slot, target->mirror) &&
+		pg_atomic_read_u32(&target->slot->skipping) != 0;
+}

@@ -64,4 +64,7 @@ extern void qs_target_find_slot(QsTarget *target);
 /* The segment to which writers append now. */
 extern Oid	qs_target_segment(const QsTarget *target);
 
+/* The outbox is at its limit: nothing is recorded, and a sweep will find it. */
+extern bool qs_target_skips(const QsTarget *target);
+
 #endif							/* QS_ARMED_H */

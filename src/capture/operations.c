@@ -258,6 +258,20 @@ add_member(StringInfo members, const char *name, FunctionCallInfo fcinfo, int n,
 	JsonbToCString(members, &value->root, VARSIZE(value));
 }
 
+/* Unlike keys they cannot be read again from a table, so at the limit they are refused. */
+static void
+check_room(void)
+{
+	QsMirrorSlot *slot = qs_mirror_slot_find(MyDatabaseId, QS_OPERATIONS_MIRROR);
+
+	if (slot != NULL && pg_atomic_read_u32(&slot->skipping) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("the outbox of explicit operations is full"),
+				 errdetail("Operations that were enqueued before could not be sent yet."),
+				 errhint("Look at qdrant_workers and the server's log, or raise qdrant_sync.outbox_limit.")));
+}
+
 Datum
 qs_upsert(PG_FUNCTION_ARGS)
 {
@@ -274,6 +288,7 @@ qs_upsert(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("points must not be null")));
+	check_room();
 	points = PG_GETARG_JSONB_P(1);
 	server = qs_server_get(PG_ARGISNULL(2) ? NULL : text_argument(fcinfo, 2, "server"),
 						   GetUserId());

@@ -20,6 +20,7 @@ int			qs_batch_bytes = 512;
 int			qs_sync_connections = 4;
 int			qs_request_connections = 16;
 int			qs_segment_size = 16 * 1024;
+int			qs_outbox_limit = 1024 * 1024;
 int			qs_row_timeout = 5 * 1000;
 int			qs_max_dead_letters = 10000;
 char	   *qs_default_server = NULL;
@@ -70,6 +71,11 @@ define_worker_settings(void)
 							"Size of an outbox segment at which writers change to the other one.",
 							NULL, &qs_segment_size,
 							16 * 1024, 64, 1024 * 1024, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("qdrant_sync.outbox_limit",
+							"Size of a mirror's outbox at which its keys are no longer recorded.",
+							"The mirror then compares the whole table when it has caught up.",
+							&qs_outbox_limit,
+							1024 * 1024, 256, INT_MAX, PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("qdrant_sync.row_timeout",
 							"Longest time that a sync worker reads the rows of one batch.",
 							"It bounds what an expression in a mirror's definition can cost the other mirrors.",

@@ -17,6 +17,8 @@ extern int	qs_batch_bytes;			/* kB of body in one write */
 extern int	qs_sync_connections;	/* writes in flight per server and worker */
 extern int	qs_request_connections; /* requests in flight per server */
 extern int	qs_segment_size;		/* kB at which an outbox segment is changed */
+extern int	qs_outbox_limit;		/* kB of a mirror's outbox at which keys are no longer
+									 * recorded */
 extern int	qs_row_timeout;			/* ms for one read of rows by the worker */
 extern int	qs_max_dead_letters;	/* kept per mirror before it stops */
 

@@ -46,6 +46,7 @@ static void
 init_mirror_slot(QsMirrorSlot *slot)
 {
 	pg_atomic_init_u32(&slot->active_segment, 0);
+	pg_atomic_init_u32(&slot->skipping, 0);
 	pg_atomic_init_u64(&slot->wait_requested, 0);
 	pg_atomic_init_u64(&slot->wait_done, 0);
 	pg_atomic_init_u32(&slot->stopped, 0);
@@ -203,6 +204,7 @@ static void
 claim_mirror_slot(QsMirrorSlot *slot, Oid database, int64 mirror, Oid relid)
 {
 	pg_atomic_write_u32(&slot->active_segment, 0);
+	pg_atomic_write_u32(&slot->skipping, 0);
 	pg_atomic_write_u64(&slot->wait_requested, 0);
 	pg_atomic_write_u64(&slot->wait_done, 0);
 	pg_atomic_write_u32(&slot->stopped, 0);

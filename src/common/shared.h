@@ -70,6 +70,12 @@ typedef struct QsMirrorSlot
 	pg_atomic_uint32 active_segment;
 
 	/*
+	 * 1: the outbox is at its limit and writers record nothing (hazard 5).  The
+	 * worker sets it after its wish for a sweep is durable.
+	 */
+	pg_atomic_uint32 skipping;
+
+	/*
 	 * qdrant_wait: a waiter raises wait_requested and waits on wait_done_cv for
 	 * wait_done to reach its number.  The worker scans with a snapshot taken
 	 * after it read wait_requested (hazard 18).

@@ -701,6 +701,7 @@ batch_finished(void *arg, const QsHttpOutcome *http)
 			break;
 		case QS_LATER:
 			reopen_all(task, batch->lanes, batch->n);
+			qs_task_show_error(task, outcome.message);
 			qs_endpoint_wait(task->endpoint, outcome.retry_after * 1000);
 			break;
 		case QS_SPLIT:

@@ -174,6 +174,13 @@ check_collection(QsTask *task, const QsCollectionInfo *info)
 						 task->row.collection, config->distance, task->definition->distance);
 			return false;
 		}
+		/* Somebody made it anew: no row is to blame (hazard 19). */
+		if (task->dimensions[i] > 0 && task->dimensions[i] != config->size)
+		{
+			qs_task_fail(task, "collection \"%s\" now has vectors of %d elements, and the mirror's have %d",
+						 task->row.collection, config->size, task->dimensions[i]);
+			return false;
+		}
 		task->dimensions[i] = config->size;
 	}
 	return true;

@@ -10,6 +10,7 @@
  * in doubt settles by time.
  */
 #include "qdrant_sync.h"
+#include "common/settings.h"
 #include "mirror/definition.h"
 #include "net/outcome.h"
 #include "sync/call.h"
@@ -473,6 +474,10 @@ housekeep(TimestampTz now)
 	if (qs_outbox_is_used(outbox) && !qs_outbox_more(outbox))
 		move_low_water();
 	qs_outbox_rotate(outbox);
+	/* They cannot be read again from a table: at the limit new ones are refused. */
+	if (slot != NULL)
+		pg_atomic_write_u32(&slot->skipping,
+							qs_outbox_bytes(outbox) > (uint64) qs_outbox_limit * 1024 ? 1 : 0);
 }
 
 void

@@ -443,6 +443,12 @@ qs_outbox_pending(const QsOutbox *outbox, TimestampTz *oldest)
 	return outbox->ndebts;
 }
 
+uint64
+qs_outbox_bytes(const QsOutbox *outbox)
+{
+	return ((uint64) outbox->segments[0].size + outbox->segments[1].size) * BLCKSZ;
+}
+
 bool
 qs_outbox_is_used(const QsOutbox *outbox)
 {

@@ -60,6 +60,9 @@ extern int64 qs_outbox_awaited(const QsOutbox *outbox);
 /* Chunks shown and not acknowledged, and when the oldest was written (0: none). */
 extern int	qs_outbox_pending(const QsOutbox *outbox, TimestampTz *oldest);
 
+/* Length of both segments when they were last looked at. */
+extern uint64 qs_outbox_bytes(const QsOutbox *outbox);
+
 /* A segment had rows when it was last looked at: it waits to be emptied. */
 extern bool qs_outbox_is_used(const QsOutbox *outbox);
 

@@ -31,6 +31,7 @@ typedef struct QsProgress
 	bool		collection_made;
 	int32		timeline;
 	Oid			segment_files[2];
+	bool		skipping;		/* keys were not recorded, or may not have been */
 	int64		sweep_wanted;
 	int64		sweep_done;
 	char	   *scroll_offset;	/* palloc'd; NULL: not begun */

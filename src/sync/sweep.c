@@ -394,7 +394,7 @@ qs_sweep_step(QsTask *task)
 {
 	if (!task->sweeping)
 	{
-		if (task->progress.sweep_done >= qs_task_sweep_wanted(task))
+		if (task->progress.sweep_done >= qs_task_sweep_wanted(task) || !qs_limit_lift(task))
 			return;
 		start_sweep(task);
 	}

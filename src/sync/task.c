@@ -31,6 +31,8 @@
 
 #define HOUSEKEEPING_MS 1000
 
+#define SKIPPING_LOOK_MS 200
+
 static int	chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot);
 
 static void
@@ -139,8 +141,8 @@ qs_task_set_phase(QsTask *task, QsPhase phase)
 	task->phase = phase;
 }
 
-static void
-set_error(QsTask *task, const char *message)
+void
+qs_task_show_error(QsTask *task, const char *message)
 {
 	char	   *copy = MemoryContextStrdup(task->context, message);
 
@@ -160,7 +162,7 @@ qs_task_fail(QsTask *task, const char *format,...)
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
-	set_error(task, message);
+	qs_task_show_error(task, message);
 	task->progress.phase = "failed";
 	/* The views say so at once. */
 	task->housekeep_after = 0;
@@ -180,7 +182,7 @@ qs_task_retry_later(QsTask *task, const char *message)
 	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
 										qs_backoff_ms(task->tries, qs_random32()));
 	task->not_before = Max(task->not_before, until);
-	set_error(task, message);
+	qs_task_show_error(task, message);
 }
 
 void
@@ -273,6 +275,7 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 		return;
 	task->stale = true;
 	task->progress.resumed = row->resumed;
+	memset(task->dimensions, 0, sizeof(task->dimensions));
 	task->progress.fence_by_time = false;
 	task->progress_dirty = true;
 	task->refused_in_row = 0;
@@ -537,7 +540,7 @@ qs_task_turn(QsTask *task)
 		}
 		else if (task->endpoint->error[0] != '\0' && task->endpoint->not_before > 0 &&
 				 task->progress.error == NULL)
-			set_error(task, task->endpoint->error);
+			qs_task_show_error(task, task->endpoint->error);
 		if (qs_task_runs(task))
 			serve_waiters(task);
 	}
@@ -618,7 +621,10 @@ qs_task_housekeep(QsTask *task)
 	show_age(task);
 	save_progress(task);
 	if (task->phase != QS_PHASE_DROPPING)
+	{
 		qs_outbox_rotate(task->outbox);
+		qs_limit_check(task);
+	}
 	return true;
 }
 
@@ -665,6 +671,9 @@ next_sweep(const QsTask *task, TimestampTz now)
 	bool		turns = task->sweeping && task->progress.scroll_done && task->nranges == 0 &&
 		task->foreign == 0 && !qs_sweep_wants_read(task);
 
+	/* Transactions that may have skipped keys are looked at, not waited for. */
+	if (begins && task->progress.skipping)
+		return TimestampTzPlusMilliseconds(now, SKIPPING_LOOK_MS);
 	return begins || scrolls || turns ? Max(now, task->not_before) : 0;
 }
 

@@ -14,6 +14,7 @@
 #include "sync/outbox.h"
 #include "sync/progress.h"
 #include "sync/rows.h"
+#include "storage/lock.h"
 
 /* Predecessors are asserted by qs_task_set_phase(). */
 typedef enum QsPhase
@@ -100,6 +101,10 @@ typedef struct QsTask
 	char		watched_owner[65];
 	char		watched_beat[33];
 
+	/* Writers that may have recorded nothing (limit.c). */
+	VirtualTransactionId *skippers; /* NULL: not asked for yet */
+	int			nskippers;
+
 	/* Sweep (sweep.c). */
 	bool		sweeping;
 	int64		sweep_number;	/* the one under way */
@@ -125,6 +130,9 @@ extern void qs_task_set_phase(QsTask *task, QsPhase phase);
 
 /* Stops the mirror with a reason, until it is mended; keeps its work. */
 extern void qs_task_fail(QsTask *task, const char *format,...) pg_attribute_printf(2, 3);
+
+/* Says it in the view, until something succeeds. */
+extern void qs_task_show_error(QsTask *task, const char *message);
 
 /* A failure that passes: says so in the view, and waits longer each time. */
 extern void qs_task_retry_later(QsTask *task, const char *message);
@@ -153,6 +161,10 @@ extern void qs_drop_step(QsTask *task);
 /* claim.c */
 extern void qs_claim_start(QsTask *task);
 extern void qs_claim_step(QsTask *task);
+
+/* limit.c */
+extern void qs_limit_check(QsTask *task);
+extern bool qs_limit_lift(QsTask *task);	/* true: all is recorded again */
 
 /* owner.c */
 extern bool qs_owner_agrees(QsTask *task, const char *document, Size length);

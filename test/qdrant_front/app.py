@@ -257,10 +257,13 @@ class Server:
             if action == "delay" and options.get("when") == "head":
                 await asyncio.sleep(options.get("seconds", 1))
             elif action == "stall":
-                # Nothing is read from the socket, so that neither FIN nor RST is noticed.
-                request.protocol.pause_reading()
+                # Nothing is read from the socket, so that neither FIN nor RST is noticed. (The protocol's own
+                # pause_reading() fails where the whole body came with the head.)
+                transport = request.transport
+                transport.pause_reading()
                 held.append(await self.waiting.keep(entry, "stall"))
-                request.protocol.resume_reading()
+                if not transport.is_closing():
+                    transport.resume_reading()
             elif action == "down":
                 self.down(options.get("seconds"))
                 raise Dropped

@@ -10,7 +10,7 @@ from qdrant_client import models
 
 from harness import Cluster, FrontHandle, new_extension_db, wait_until
 
-pytestmark = [pytest.mark.faults, pytest.mark.versions]
+pytestmark = pytest.mark.faults
 
 CLUSTER = {"conf": {"max_connections": 150, "qdrant_sync.max_tickets": 64}}
 
@@ -72,6 +72,7 @@ def wait_running(db, n):
 
 # --- interruptible ---
 
+@pytest.mark.versions
 def test_statement_timeout_is_in_time(db, held):
     session = Session(db, settings=["statement_timeout = '200ms'"]).ended()
     assert isinstance(session.error, psycopg.errors.QueryCanceled)
@@ -97,6 +98,7 @@ def test_cancel_is_at_once(db, held):
         assert session.conn.execute(QUERY).fetchall() == [("1",)]
 
 
+@pytest.mark.versions
 def test_terminate_is_at_once(db, held):
     session = Session(db)
     wait_running(db, 1)
@@ -182,6 +184,7 @@ def test_answers_that_nobody_takes_free_their_memory(db, front):
 
 # --- the worker ---
 
+@pytest.mark.versions
 def test_worker_ended_with_requests_under_way(db, held, cluster):
     """What runs is failed, what waits goes on with the next worker; it comes back by itself (hazard R5)."""
     running = [Session(db) for _ in range(16)]
@@ -227,6 +230,7 @@ def test_sighup_changes_the_number_of_connections(db, held, cluster):
         session.ended().close()
 
 
+@pytest.mark.versions
 def test_drop_database_does_not_wait_for_requests(db, held, cluster):
     """The worker takes part in every barrier, also while nothing answers (contract 6)."""
     held.freeze()
@@ -301,6 +305,7 @@ def test_two_hundred_requests_share_the_connections(db, front):
 
 # --- elsewhere ---
 
+@pytest.mark.versions
 def test_hot_standby_searches(front, pgversion):
     """The request worker runs there, and lives through the promotion."""
     front.clear()
