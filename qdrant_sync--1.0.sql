@@ -88,6 +88,7 @@ CREATE TABLE qdrant_internal.progress (
 	epoch bigint NOT NULL DEFAULT 0,
 	nonce text,							-- of the alias that we write through
 	next_nonce text,					-- of a claim under way, at epoch + 1
+	last_nonce text,					-- of the alias before, at epoch - 1
 	fence text NOT NULL DEFAULT 'alias',	-- alias or time
 	collection_made boolean NOT NULL DEFAULT false,	-- by us, for this mirror
 	timeline integer NOT NULL DEFAULT 0,

@@ -21,8 +21,8 @@ INSERT INTO {table} SELECT nextval('ids'), embedding, 'a title', 'a category', 1
 
 def outbox(options):
     transactions = 100_000 if options.quick else 1_000_000
-    # So that a threshold is passed some four times in either case: a one-row chunk takes 64 bytes of a page.
-    threshold = 1 if options.quick else 16
+    # So that it is passed some four times in either case: a one-row chunk takes 64 bytes of a page.
+    threshold = 2 if options.quick else 16
     conf = {"shared_buffers": "1GB", "max_wal_size": "4GB", "synchronous_commit": "off", "autovacuum": True,
             "qdrant_sync.segment_size": f"{threshold}MB"}
     lines = []

@@ -10,6 +10,11 @@ def cpu_seconds(pid):
     return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
 
 
+def queued_seconds(pid):
+    """Time that it could have run, had a CPU been free."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 def private_kb(pid):
     """Anonymous memory that is resident: not shared buffers, not the program's text."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

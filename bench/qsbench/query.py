@@ -7,7 +7,6 @@ from qsbench.report import Line, say
 from qsbench.tables import make_table
 
 K = 10
-BLOCK = 50
 RATIO = 1.15
 MICROSECONDS = 80
 
@@ -21,44 +20,45 @@ WAYS = {
 
 OWN_BODY = """
 CREATE FUNCTION own_body(q real[]) RETURNS text LANGUAGE sql IMMUTABLE AS $$
-    SELECT '{{"query":' || to_json(q) || ',"limit":{k},"with_payload":true}}'
+    SELECT '{"query":' || to_json(q) || ',"limit":{k},"with_payload":true}'
 $$"""
 
+# One of each way in turn, so that a slow moment hits all of them.
 TIMER = """
-CREATE FUNCTION time_{way}(n int) RETURNS float8[] LANGUAGE plpgsql AS $$
+CREATE FUNCTION time_all(n int, OUT worker float8[], OUT rows float8[], OUT bytes float8[]) LANGUAGE plpgsql AS $$
 DECLARE
     q real[] := (SELECT embedding FROM source WHERE id = 1);
     body text := own_body(q);
-    taken float8[];
     start timestamptz;
 BEGIN
-    FOR i IN 1..n LOOP
+    FOR i IN 1..n LOOP{turns}
+    END LOOP;
+END $$"""
+
+TURN = """
         start := clock_timestamp();
         {statement};
-        taken[i] := extract(epoch FROM clock_timestamp() - start) * 1e6;
-    END LOOP;
-    RETURN taken;
-END $$"""
+        {way}[i] := extract(epoch FROM clock_timestamp() - start) * 1e6;"""
 
 
 def query(options):
-    blocks = 20 if options.quick else 80
+    queries = 1000 if options.quick else 4000
     lines = []
     with Cluster(name="bench") as c:
         with Sink() as sink:
-            lines += against(c, tables.Server(sink), "a sink that answers at once", blocks, 1000)
+            lines += against(c, tables.Server(sink), "a sink that answers at once", queries)
         with FrontHandle() as front:
-            lines += against(c, front, "Qdrant's engine behind test/'s front", blocks // 4, 1000)
+            lines += against(c, front, "Qdrant's engine behind test/'s front", queries // 4)
     return lines
 
 
-def against(cluster, server, what, blocks, rows):
+def against(cluster, server, what, queries):
     say(f"query: {what}")
     db = new_extension_db(cluster, server)
     try:
-        tables.make_source(db, rows)
-        table = make_table(db, "mirror", f"items_{db.name}", rows)
-        times = time_ways(db, f"{server.url}/collections/{table}/points/query", table, blocks)
+        tables.make_source(db, 1000)
+        table = make_table(db, "mirror", f"items_{db.name}", 1000)
+        times = time_ways(db, f"{server.url}/collections/{table}/points/query", table, queries)
     finally:
         db.drop()
     worker, own, floor = (times[way] for way in ("worker", "rows", "bytes"))
@@ -81,18 +81,15 @@ class Times:
         self.p99 = ordered[len(ordered) * 99 // 100]
 
 
-def time_ways(db, url, collection, blocks):
-    """The ways take turns, a block of queries each; the first block of each is not counted."""
+def time_ways(db, url, collection, queries):
+    """{way: Times}; what is measured before the plans and connections are there does not count."""
+    turns = "".join(TURN.format(way=way, statement=statement.format(url=url, collection=collection, k=K))
+                    for way, statement in WAYS.items())
     with db.connect() as conn:
         conn.execute(f"CREATE FUNCTION own_curl(text, text) RETURNS text LANGUAGE c STRICT "
                      f"AS '{native.module('own_curl', '-lcurl')}'")
-        conn.execute(OWN_BODY.format(k=K).replace("{{", "{").replace("}}", "}"))
-        for way, statement in WAYS.items():
-            conn.execute(TIMER.format(way=way, statement=statement.format(url=url, collection=collection, k=K)))
-        taken = {way: [] for way in WAYS}
-        for block in range(blocks + 1):
-            for way in WAYS:
-                times = conn.execute(f"SELECT time_{way}({BLOCK})").fetchone()[0]
-                if block > 0:
-                    taken[way] += times
-    return {way: Times(times) for way, times in taken.items()}
+        conn.execute(OWN_BODY.replace("{k}", str(K)))
+        conn.execute(TIMER.replace("{turns}", turns))
+        conn.execute("SELECT time_all(50)")
+        taken = conn.execute("SELECT (time_all(%s)).*", (queries,)).fetchone()
+    return dict(zip(WAYS, map(Times, taken)))

@@ -59,7 +59,7 @@ def circumstances(quick):
     server = subprocess.run([places.bindir(places.system_version()) / "postgres", "--version"], capture_output=True,
                             text=True).stdout.split()[2]
     return (f"{datetime.date.today()}, commit {commit}, PostgreSQL {server}, {os.cpu_count()} × {cpu}"
-            + (", --quick" if quick else "")
+            + f", load {os.getloadavg()[2]:.1f}" + (", --quick" if quick else "")
             + ". Indented lines are other ways to do it, measured in the same run, or details.")
 
 

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from harness.cluster import as_server_user, fast_directory, private_dir
@@ -43,7 +44,7 @@ class Single:
                                     capture_output=True, text=True, timeout=3600, **how)
             if result.returncode != 0 or re.search(r"\b(ERROR|FATAL|PANIC):", result.stderr):
                 raise RuntimeError(f"postgres --single failed ({result.returncode}): {result.stderr[-2000:]}")
-            return result.stdout, self_cost(base / "callgrind") if tool else None
+            return result.stdout, read_callgrind(base / "callgrind") if tool else None
         finally:
             shutil.rmtree(base, ignore_errors=True)
 
@@ -56,17 +57,17 @@ class Single:
         return record_bytes(end) - record_bytes(start)
 
     def instructions(self, before, measured, preload=None):
-        """Counter: function → instructions, of the whole run."""
+        """Profile of the whole run."""
         tool = ("valgrind", "--quiet", "--tool=callgrind", "--callgrind-out-file={base}/callgrind",
                 "--compress-strings=no", "--compress-pos=no")
-        _, functions = self._run([*before, *measured], tool, preload)
-        return functions
+        _, profile = self._run([*before, *measured], tool, preload)
+        return profile
 
     def per_row(self, statements, n, preload=None):
-        """Instructions a row, by function: the slope between n and 5 n. statements(n) gives (before, measured)."""
+        """Profile of a row: the slope between n and 5 n. statements(n) gives (before, measured)."""
         few = self.instructions(*statements(n), preload)
         many = self.instructions(*statements(5 * n), preload)
-        return Counter({name: (many[name] - few[name]) / (4 * n) for name in many.keys() | few.keys()})
+        return Profile(slope(few.functions, many.functions, 4 * n), slope(few.calls, many.calls, 4 * n))
 
 
 def record_bytes(lsn):
@@ -74,35 +75,55 @@ def record_bytes(lsn):
     return lsn - 24 * (lsn // WAL_PAGE) - 16 * (lsn // WAL_SEGMENT)
 
 
-def self_cost(file):
-    """Instructions by function from a callgrind file without compression.
+@dataclass
+class Profile:
+    """Instructions of each function itself, and of each call with all that it calls in turn."""
+    functions: Counter = field(default_factory=Counter)
+    calls: Counter = field(default_factory=Counter)
 
-    A cost line is "line cost"; the one after a calls= line is the callee's and counts there.
+    def total(self):
+        return sum(self.functions.values())
+
+    def more_in_functions(self, other):
+        return difference(self.functions, other.functions)
+
+    def more_in_calls(self, other):
+        """Without those whose names nobody knows, and those that nearly everything is below."""
+        all_of_it = 0.7 * (self.total() - other.total())
+        return [(call, value) for call, value in difference(self.calls, other.calls)
+                if "0x0" not in call and "'" not in call and abs(value) < all_of_it]
+
+
+def slope(few, many, rows):
+    return Counter({name: (many[name] - few[name]) / rows for name in many.keys() | few.keys()})
+
+
+def difference(costs, base):
+    """What is more than in base, or less, largest first."""
+    more = ((name, costs[name] - base[name]) for name in costs.keys() | base.keys())
+    return sorted(((name, value) for name, value in more if abs(value) >= 0.5), key=lambda item: -abs(item[1]))
+
+
+def read_callgrind(file):
+    """The profile in a callgrind file without compression.
+
+    A cost line is "line cost"; the one after a calls= line is what the call cost, and no cost of the caller itself.
     """
-    costs = Counter()
-    name = None
-    callee = False
+    profile = Profile()
+    name = callee = call = None
     with Path(file).open(errors="replace") as lines:
         for line in lines:
-            first = line[:1]
-            if first.isdigit() or first in "+-*":
-                if callee:
-                    callee = False
+            if line[:1].isdigit():
+                cost = int(line.split()[1])
+                if call is not None:
+                    profile.calls[call] += cost
+                    call = None
                 elif name is not None:
-                    costs[name] += int(line.split()[1])
+                    profile.functions[name] += cost
             elif line.startswith("fn="):
                 name = line[3:].strip()
+            elif line.startswith("cfn="):
+                callee = line[4:].strip()
             elif line.startswith("calls="):
-                callee = True
-    return costs
-
-
-def total(functions):
-    return sum(functions.values())
-
-
-def difference(functions, base):
-    """What is more than in base, largest first."""
-    more = Counter(functions)
-    more.subtract(base)
-    return sorted(((name, value) for name, value in more.items() if abs(value) >= 0.5), key=lambda item: -abs(item[1]))
+                call = f"{name} → {callee}"
+    return profile

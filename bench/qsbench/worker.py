@@ -35,18 +35,24 @@ class Spent:
         self.pid = worker_pid(db)
         self.sink = sink
         self.cpu = process.cpu_seconds(self.pid)
+        self.queued = process.queued_seconds(self.pid)
         self.bytes = sink.stats()["bytes"]
         self.started = time.monotonic()
 
     def stop(self, rows):
         self.seconds = time.monotonic() - self.started
         self.cpu = process.cpu_seconds(self.pid) - self.cpu
+        self.queued = process.queued_seconds(self.pid) - self.queued
         self.bytes = self.sink.stats()["bytes"] - self.bytes
         self.rate = rows / self.cpu
         return self
 
     def text(self):
         return f"{self.rate:,.0f} rows/s of CPU"
+
+    def clock(self, rows):
+        return (f"{rows / self.seconds:,.0f} rows/s, {self.bytes / self.seconds / 1e6:,.0f} MB/s; on a CPU "
+                f"{self.cpu / self.seconds:.0%} of the time, waiting for one {self.queued / self.seconds:.0%}")
 
 
 def worker(options):
@@ -91,9 +97,10 @@ def worker_lines(rows, keys, blocks, peer):
     return [
         Line(f"worker, read + encode {rows:,} changed rows to a sink, per core", keys.text(),
              f"≥ {ROWS_PER_CORE:,} rows/s", keys.rate >= ROWS_PER_CORE),
-        Line("the same by the clock", f"{rows / keys.seconds:,.0f} rows/s, {keys.bytes / keys.seconds / 1e6:,.0f} MB/s"),
-        Line("filling (ranges of blocks)", f"{blocks.text()}, {rows / blocks.seconds:,.0f} rows/s by the clock"),
-        Line("rows per CPU-second against psycopg + AsyncQdrantClient", f"{keys.rate / peer['rate']:.0f}×",
+        Line("the same by the clock", keys.clock(rows)),
+        Line("filling (ranges of blocks)", blocks.text()),
+        Line("the same by the clock", blocks.clock(rows)),
+        Line("rows per CPU-second against psycopg + AsyncQdrantClient", f"{keys.rate / peer['rate']:.1f}×",
              f"≥ {TIMES_PEER}×", keys.rate >= TIMES_PEER * peer["rate"]),
         Line(f"psycopg + AsyncQdrantClient, {peer['form']}", f"{peer['rate']:,.0f} rows/s of CPU"),
         Line("a trigger on pg_net", "not measured: pg_net is neither in Debian nor on PyPI"),

@@ -227,6 +227,7 @@ static void
 claimed(QsTask *task)
 {
 	task->progress.epoch++;
+	strlcpy(task->progress.last_nonce, task->progress.nonce, sizeof(task->progress.last_nonce));
 	strlcpy(task->progress.nonce, task->progress.next_nonce, sizeof(task->progress.nonce));
 	task->progress.next_nonce[0] = '\0';
 	task->progress.taken_over = task->row.take_over;
@@ -243,14 +244,22 @@ typedef struct Claims
 	const char *other;			/* one that is neither */
 } Claims;
 
+/* Alias of an earlier claim; the seed where there was none. */
+static char *
+alias_or_seed(const QsTask *task, int64 epoch, const char *nonce)
+{
+	return nonce[0] == '\0' ? seed_alias(task) : qs_task_alias(task, epoch, nonce);
+}
+
+/* The last alias but one can be there: the server lost a rename in a crash. */
 static void
 sort_claims(QsTask *task, char **names, int n, Claims *claims)
 {
 	char	   *prefix = psprintf("%s__qs_", task->row.collection);
 	char	   *mine = my_alias(task);
 	char	   *seed = seed_alias(task);
-	char	   *current = task->progress.nonce[0] == '\0' ? NULL
-		: qs_task_alias(task, task->progress.epoch, task->progress.nonce);
+	char	   *current = alias_or_seed(task, task->progress.epoch, task->progress.nonce);
+	char	   *last = alias_or_seed(task, task->progress.epoch - 1, task->progress.last_nonce);
 
 	memset(claims, 0, sizeof(*claims));
 	for (int i = 0; i < n; i++)
@@ -260,8 +269,8 @@ sort_claims(QsTask *task, char **names, int n, Claims *claims)
 		claims->n++;
 		if (strcmp(names[i], mine) == 0)
 			claims->mine = names[i];
-		else if (strcmp(names[i], seed) == 0 ||
-				 (current != NULL && strcmp(names[i], current) == 0))
+		else if (strcmp(names[i], seed) == 0 || strcmp(names[i], current) == 0 ||
+				 strcmp(names[i], last) == 0)
 			claims->old = names[i];
 		else
 			claims->other = names[i];

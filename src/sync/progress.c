@@ -15,7 +15,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define MAX_PARAMETERS 25
+#define MAX_PARAMETERS 26
 
 /* Parameters of one statement, filled in order. */
 typedef struct Parameters
@@ -150,6 +150,7 @@ load_columns(QsProgress *progress, MemoryContext context)
 	progress->backfill_finished = int8_column(22);
 	progress->owner = (Oid) int8_column(23);
 	progress->skipping = bool_column(24);
+	copy_nonce(progress->last_nonce, 25);
 }
 
 void
@@ -169,7 +170,8 @@ qs_progress_load(int64 mirror, QsProgress *progress)
 		" segment_files[1]::bigint, segment_files[2]::bigint,"
 		" sweep_wanted, sweep_done, scroll_offset, scroll_done,"
 		" backfill_relfilenode::bigint, backfill_next, backfill_end, backfill_rows,"
-		" backfill_started, backfill_finished, owner::bigint, skipping"
+		" backfill_started, backfill_finished, owner::bigint, skipping,"
+		" last_nonce"
 		" FROM qdrant_internal.progress WHERE mirror = $1", &p, SPI_OK_SELECT);
 	load_columns(progress, context);
 	finish();
@@ -214,13 +216,14 @@ qs_progress_save(const QsProgress *progress)
 	add_time(&p, progress->backfill_finished);
 	add(&p, OIDOID, ObjectIdGetDatum(progress->owner), !OidIsValid(progress->owner));
 	add(&p, BOOLOID, BoolGetDatum(progress->skipping), false);
+	add_text(&p, progress->last_nonce[0] ? progress->last_nonce : NULL);
 	execute("UPDATE qdrant_internal.progress SET phase = $2, error = $3, error_at = $4,"
 			" resumed = $5, taken_over = $6, epoch = $7, nonce = $8, next_nonce = $9,"
 			" fence = $10, collection_made = $11, timeline = $12, segment_files = $13,"
 			" sweep_wanted = $14, sweep_done = $15, scroll_offset = $16, scroll_done = $17,"
 			" backfill_relfilenode = $18, backfill_next = $19, backfill_end = $20,"
 			" backfill_rows = $21, backfill_started = $22, backfill_finished = $23, owner = $24,"
-			" skipping = $25"
+			" skipping = $25, last_nonce = $26"
 			" WHERE mirror = $1", &p, SPI_OK_UPDATE);
 }
 

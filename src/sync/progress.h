@@ -27,6 +27,7 @@ typedef struct QsProgress
 	int64		epoch;
 	char		nonce[QS_NONCE_LENGTH + 1]; /* "": no alias yet */
 	char		next_nonce[QS_NONCE_LENGTH + 1];
+	char		last_nonce[QS_NONCE_LENGTH + 1];
 	bool		fence_by_time;
 	bool		collection_made;
 	int32		timeline;

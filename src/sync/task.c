@@ -487,6 +487,41 @@ active_turn(QsTask *task)
 		qs_batch_send(task);
 }
 
+static void
+show_counters(QsTask *task)
+{
+	if (task->slot == NULL)
+		return;
+	pg_atomic_write_u64(&task->slot->pending, qs_lanes_count(task->lanes));
+	pg_atomic_write_u32(&task->slot->pending_is_bound, qs_outbox_more(task->outbox) ? 1 : 0);
+	if (qs_lanes_count(task->lanes) == 0)
+		pg_atomic_write_u64(&task->slot->oldest, 0);
+}
+
+/* Dead letters of keys that were accepted since go.  Needs a transaction. */
+void
+qs_task_tell_accepted(QsTask *task)
+{
+	if (task->accepted == NIL)
+		return;
+	qs_dead_letters_remove(task->row.id, task->accepted);
+	list_free_deep(task->accepted);
+	task->accepted = NIL;
+	task->dead_letters = qs_dead_letters_count(task->row.id);
+}
+
+static void
+save_progress(QsTask *task)
+{
+	if (!task->progress_dirty && task->accepted == NIL)
+		return;
+	qs_begin();
+	qs_task_tell_accepted(task);
+	qs_progress_save(&task->progress);
+	qs_commit();
+	task->progress_dirty = false;
+}
+
 /* qdrant_wait, hazard 18: what is visible to a snapshot taken after the request. */
 static void
 serve_waiters(QsTask *task)
@@ -504,6 +539,9 @@ serve_waiters(QsTask *task)
 	if (task->wait_number != 0 && qs_outbox_awaited(task->outbox) == 0 &&
 		task->progress.sweep_done >= task->wait_sweep)
 	{
+		/* The views then say what the waiter was told. */
+		show_counters(task);
+		save_progress(task);
 		pg_atomic_write_u64(&task->slot->wait_done, task->wait_number);
 		task->wait_number = 0;
 		ConditionVariableBroadcast(&task->slot->wait_done_cv);
@@ -547,17 +585,6 @@ qs_task_turn(QsTask *task)
 	show_whether_stopped(task);
 }
 
-static void
-show_counters(QsTask *task)
-{
-	if (task->slot == NULL)
-		return;
-	pg_atomic_write_u64(&task->slot->pending, qs_lanes_count(task->lanes));
-	pg_atomic_write_u32(&task->slot->pending_is_bound, qs_outbox_more(task->outbox) ? 1 : 0);
-	if (qs_lanes_count(task->lanes) == 0)
-		pg_atomic_write_u64(&task->slot->oldest, 0);
-}
-
 /* It visits every chunk in memory: not in every turn. */
 static void
 show_age(QsTask *task)
@@ -567,30 +594,6 @@ show_age(QsTask *task)
 	qs_outbox_pending(task->outbox, &oldest);
 	if (task->slot != NULL)
 		pg_atomic_write_u64(&task->slot->oldest, (uint64) oldest);
-}
-
-/* Dead letters of keys that were accepted since go.  Needs a transaction. */
-void
-qs_task_tell_accepted(QsTask *task)
-{
-	if (task->accepted == NIL)
-		return;
-	qs_dead_letters_remove(task->row.id, task->accepted);
-	list_free_deep(task->accepted);
-	task->accepted = NIL;
-	task->dead_letters = qs_dead_letters_count(task->row.id);
-}
-
-static void
-save_progress(QsTask *task)
-{
-	if (!task->progress_dirty && task->accepted == NIL)
-		return;
-	qs_begin();
-	qs_task_tell_accepted(task);
-	qs_progress_save(&task->progress);
-	qs_commit();
-	task->progress_dirty = false;
 }
 
 /* An unmirrored table: once Qdrant's side is done, everything of it goes. */

@@ -364,7 +364,8 @@ def raw(db):
     (b'<html>hello</html>', psycopg.errors.ProtocolViolation),
     (b'', psycopg.errors.ProtocolViolation),
     (b'[' * 1_000_000, psycopg.errors.StatementTooComplex),
-])
+], ids=["bytes that are no UTF-8", "a raw NUL", "cut off", "a number as point", "a point without id",
+        "another document", "HTML", "nothing", "too deep"])
 def test_answers_that_are_not_qdrants(db, raw, body, error):
     raw(body)
     with pytest.raises(error):
