@@ -2,7 +2,8 @@
 \getenv qdrant_url QDRANT_URL
 \getenv qdrant_key QDRANT_API_KEY
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS qdrant_sync;
+DROP EXTENSION IF EXISTS qdrant_sync CASCADE;
+CREATE EXTENSION qdrant_sync;
 RESET client_min_messages;
 CREATE SERVER qdrant FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url :'qdrant_url');
 \if :{?qdrant_key}

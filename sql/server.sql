@@ -1,6 +1,7 @@
 -- Registered servers: what their options may be.
 SET client_min_messages = warning;
-CREATE EXTENSION IF NOT EXISTS qdrant_sync;
+DROP EXTENSION IF EXISTS qdrant_sync CASCADE;
+CREATE EXTENSION qdrant_sync;
 RESET client_min_messages;
 
 CREATE SERVER qdrant FOREIGN DATA WRAPPER qdrant_fdw

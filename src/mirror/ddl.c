@@ -38,6 +38,7 @@
 #include "utils/builtins.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 /* Long enough for a busy table's statements to end, short for who queues behind us. */
 #define LOCK_WAIT "3s"
@@ -268,6 +269,55 @@ insert_row(const QsDefinition *definition, int64 id, const Oid segments[2], bool
 }
 
 /*
+ * The row that came with a copy of another database: nobody writes to its
+ * segments, and its collection is the original's.  Segments that somebody has
+ * locked stay behind until the extension is dropped.
+ */
+static void
+forget_copied_row(const QsMirrorRow *row)
+{
+	static const char *const statements[] = {
+		"DELETE FROM " QS_SCHEMA ".dead_letter WHERE mirror = $1",
+		"DELETE FROM " QS_SCHEMA ".progress WHERE mirror = $1",
+		"DELETE FROM " QS_SCHEMA ".mirror WHERE id = $1",
+	};
+
+	for (int i = 0; i < lengthof(statements); i++)
+		(void) qs_execute_as_owner(statements[i], 1, &row->id);
+	(void) qs_segments_drop(row->segments);
+	CommandCounterIncrement();
+}
+
+static bool
+has_collection(const QsMirrorRow *row, const QsDefinition *definition)
+{
+	return !row->dropped &&
+		strcmp(row->collection, definition->collection) == 0 &&
+		strcmp(row->server, definition->server) == 0;
+}
+
+/* What the worker would do when it sees that the table was dropped. */
+static void
+release_collection(const QsDefinition *definition)
+{
+	ListCell   *lc;
+
+	foreach(lc, qs_mirror_rows())
+	{
+		QsMirrorRow *row = lfirst(lc);
+
+		if (!has_collection(row, definition) ||
+			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)))
+			continue;
+		if (row->ours)
+			(void) qs_execute_as_owner("UPDATE " QS_SCHEMA ".mirror SET dropped = true WHERE id = $1",
+									   1, &row->id);
+		else
+			forget_copied_row(row);
+	}
+}
+
+/*
  * From the commit on, writes of this table are captured.  The caller holds a
  * lock that writers wait for, so that none of them goes on without knowing.
  */
@@ -277,6 +327,7 @@ arm(const QsDefinition *definition, bool take_over)
 	int64		id = nextval_internal(qs_internal_relation("mirror_id"), false);
 	Oid			segments[2];
 
+	release_collection(definition);
 	qs_segments_make(id, segments);
 	insert_row(definition, id, segments, take_over);
 	tell(definition->relid);
@@ -296,26 +347,6 @@ update_row(const QsMirrorRow *row, const char *assignments, int64 value)
 				 errmsg("the mirror of table \"%s\" was changed at the same time",
 						get_rel_name(row->relid))));
 	tell(row->relid);
-}
-
-/*
- * The row that came with a copy of another database: nobody writes to its
- * segments, and its collection is the original's.  Segments that somebody has
- * locked stay behind until the extension is dropped.
- */
-static void
-forget_copied_row(const QsMirrorRow *row)
-{
-	static const char *const statements[] = {
-		"DELETE FROM " QS_SCHEMA ".dead_letter WHERE mirror = $1",
-		"DELETE FROM " QS_SCHEMA ".progress WHERE mirror = $1",
-		"DELETE FROM " QS_SCHEMA ".mirror WHERE id = $1",
-	};
-
-	for (int i = 0; i < lengthof(statements); i++)
-		(void) qs_execute_as_owner(statements[i], 1, &row->id);
-	(void) qs_segments_drop(row->segments);
-	CommandCounterIncrement();
 }
 
 /* ---- qdrant_mirror ---- */
@@ -409,7 +440,10 @@ refuse_second_mirror(Relation rel)
 		refuse_mirrored(rel, row);
 }
 
-/* Two mirrors of one collection would remove each other's points. */
+/*
+ * Two mirrors of one collection would remove each other's points.  One whose
+ * table was dropped is none, though the worker may not have seen that yet.
+ */
 static void
 refuse_shared_collection(const QsDefinition *definition)
 {
@@ -419,9 +453,8 @@ refuse_shared_collection(const QsDefinition *definition)
 	{
 		QsMirrorRow *row = lfirst(lc);
 
-		if (!row->dropped && row->relid != definition->relid &&
-			strcmp(row->collection, definition->collection) == 0 &&
-			strcmp(row->server, definition->server) == 0)
+		if (has_collection(row, definition) && row->relid != definition->relid &&
+			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)))
 			ereport(ERROR,
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("collection \"%s\" on server \"%s\" belongs to another mirror",

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 from qdrant_client import models
 
-from harness import collection_points, new_extension_db, stays, wait_until
+from harness import collection_points, new_extension_db, wait_until
 from items import Items
 
 faults = pytest.mark.faults
@@ -65,44 +65,7 @@ def test_wrong_key_is_an_error_at_once_and_a_forbidden_look_is_not(db, front):
     items.converged()
 
 
-@faults
-def test_collection_is_looked_at_and_nothing_is_written_before_the_commit(db, front):
-    items = Items(db, rows=2, mirror=False)
-    front.faults.clear_log()
-    with db.connect(autocommit=False) as conn:
-        items.mirror(conn=conn)
-        conn.rollback()
-    stays(lambda: all(entry["method"] == "GET" for entry in front.faults.log()), 0.5, "only reads")
-    assert segments(db) == 0 and items.state() is None
-    items.mirror()
-    items.converged()
-
-
 # --- transactions ---
-
-def test_mirror_and_rows_in_one_transaction(db):
-    items = Items(db, rows=3, mirror=False)
-    with db.connect(autocommit=False) as conn:
-        items.insert(10, 12, conn=conn)
-        items.mirror(conn=conn)
-        items.insert(20, 22, conn=conn)
-        conn.commit()
-    items.converged()
-
-
-def test_mirror_in_a_savepoint_that_is_rolled_back(db):
-    items = Items(db, rows=3, mirror=False)
-    with db.connect(autocommit=False) as conn:
-        conn.execute("SAVEPOINT here")
-        items.mirror(conn=conn)
-        items.insert(10, conn=conn)
-        conn.execute("ROLLBACK TO here")
-        items.insert(11, conn=conn)
-        conn.commit()
-    assert items.state() is None and segments(db) == 0
-    items.mirror()
-    items.converged()
-
 
 def test_unmirror_and_mirror_again_in_one_transaction(db):
     items = Items(db, rows=5)
@@ -169,21 +132,6 @@ def test_segments_go_with_their_mirror(db):
     db.sql("DROP TABLE items")
     wait_until(lambda: segments(db) == 0, what="the segments of the dropped table are dropped")
     assert db.one("SELECT count(*) FROM pg_extension WHERE extname = 'qdrant_sync'") == 1
-
-
-def test_unmirror_keeps_the_collection_unless_told_otherwise(db, front):
-    items = Items(db, rows=5)
-    items.wait()
-    items.unmirror()
-    wait_until(lambda: segments(db) == 0, what="the mirror is gone")
-    assert len(items.points()) == 5 and items.aliases() == []
-    with pytest.raises(psycopg.errors.DuplicateObject, match="holds 5 points"):
-        items.mirror()
-    items.delete("id = 1")
-    items.mirror(take_over=True)
-    items.converged()
-    items.unmirror(drop_collection=True)
-    wait_until(lambda: not front.client.collection_exists(items.collection), what="the collection is deleted")
 
 
 def test_dump_holds_the_definition_and_nothing_of_the_state(db, cluster):

@@ -94,19 +94,19 @@ def test_empty_table_without_a_typed_dimension_waits_for_its_first_row(db, front
     ("uuid", "md5(i::text)::uuid")])
 def test_keys_of_every_type(db, cluster, key, value):
     items = Items(db, key=key, mirror=False)
-    insert = f"INSERT INTO items SELECT {value}, 'x', i, {VECTOR.format('i')} FROM generate_series(%s, %s) i"
-    db.sql(insert, (1, 300))
+    insert = f"INSERT INTO items SELECT {value}, 'x', i, {VECTOR.format('i')} FROM generate_series({{}}, {{}}) i"
+    db.sql(insert.format(1, 300))
     items.mirror()
     items.wait_state("live")
-    db.sql(insert, (301, 600))
+    db.sql(insert.format(301, 600))
     db.sql("DELETE FROM items WHERE n % 7 = 0")
     end_worker(cluster, db)
     db.sql("UPDATE items SET title = 'changed' WHERE n % 5 = 0")
-    items.converged(payload=("title", "n"))
+    items.converged()
 
 
 def test_named_vectors_and_expressions(db, front):
-    db.sql("CREATE TABLE docs (id integer PRIMARY KEY, title text, price numeric, title_emb real[], body_emb float8[])")
+    db.sql("CREATE TABLE docs (id integer PRIMARY KEY, title text, price float8, title_emb real[], body_emb float8[])")
     db.sql(f"INSERT INTO docs SELECT i, 'doc ' || i, i / 3.0, {VECTOR.format('i')}, ARRAY[i, 0.5, -1] "
            "FROM generate_series(1, 50) i")
     docs = Items.of(db, "docs", vector="title_emb AS title, body_emb AS body",
@@ -237,10 +237,20 @@ def test_unmirror_with_drop_collection_and_mirrored_again_at_once(db, front):
 
 
 def test_table_dropped_and_made_again(db):
+    """At once, before the worker has seen that it was dropped; and in one transaction."""
     items = Items(db, rows=10)
     db.sql("DROP TABLE items")
     again = Items(db, rows=3, collection=items.collection, take_over=True)
     assert again.converged() == 3
+    with db.connect(autocommit=False) as conn:
+        conn.execute("CREATE TABLE other (LIKE items INCLUDING ALL)")
+        conn.execute("DROP TABLE items")
+        conn.execute("ALTER TABLE other RENAME TO items")
+        again.insert(5, 11, conn=conn)
+        again.mirror(conn=conn)
+        conn.commit()
+    assert again.converged() == 7
+    wait_until(lambda: db.one("SELECT count(*) FROM qdrant_internal.mirror") == 1, what="the old row is gone")
 
 
 def test_existing_collection_with_points_only_by_take_over(db, front):
@@ -360,7 +370,7 @@ def segments(db):
 
 
 @faults
-@pytest.mark.parametrize("command", ["VACUUM FULL {}", "VACUUM {}", "REFRESH MATERIALIZED VIEW {}", "CLUSTER"])
+@pytest.mark.parametrize("command", ["VACUUM FULL {}", "VACUUM {}", "REFRESH MATERIALIZED VIEW {}"])
 def test_outbox_rewritten_under_a_backlog(db, front, command):
     items = Items(db, rows=50)
     front.faults.fault("500", path_regex=points_path(items))
