@@ -120,22 +120,22 @@ OTHER_ERRORS = [
     ("SELECT * FROM qdrant_query('mirrored', '[1,2,3,4]', 3, filter => '{')", "22P02", "json"),
     ("SELECT * FROM qdrant_query('a/b', '[1]', 3)", "22023|42704", "a/b"),
     ("SELECT * FROM qdrant_search(NULL::docs, '[1,2,3,4]')", "42704|55000", "docs"),
-    ("SELECT * FROM qdrant_search(NULL::integer, '[1,2,3,4]')", "42804|42809|22023", "integer"),
+    ("SELECT * FROM qdrant_search(NULL::integer, '[1,2,3,4]')", "42804|42809|22023", "row type of a table"),
     ("SELECT qdrant_create_collection('x', '{\"size\": \"four\"}')", "22...", "size|Qdrant|vectors"),
     ("SELECT qdrant_upsert('written', '3')", "22...", "points|array"),
     ("SELECT qdrant_upsert('written', '[{\"id\": -1, \"vector\": [1]}]')", "22023", "-1|id"),
     ("SELECT qdrant_upsert('written', '[{\"id\": 1}]')", "22023", "vector"),
     ("SELECT qdrant_upsert('mirrored', '[{\"id\": 1, \"vector\": [1]}]')", "55006", "mirrored"),
     ("SELECT qdrant_point('no id', '[1,2]')", ".....", "."),
-    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw", "HV00.|22023|42601|HV000|HV00B|HV00D", "url"),
+    ("BEGIN; CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw; SELECT qdrant_mirror('docs', server => 's')", "HV...", "url"),
     ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'http://x', host 'y')", "HV00D|42601|22023", "host.*url"),
-    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'file:///etc/passwd')", "HV00.|22023|42601", "file|http"),
-    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'localhost:6333')", "HV00.|22023|42601", "localhost|http"),
-    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'http://u:p@x')", "HV00.|22023|42601", "user|password|url"),
-    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'http://x', timeout 'soon')", "HV00.|22023|42601", "timeout.*soon|soon"),
+    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'file:///etc/passwd')", "HV0..|22023|42601", "file|http"),
+    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'localhost:6333')", "HV0..|22023|42601", "localhost|http"),
+    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'http://u:p@x')", "HV0..|22023|42601", "user|password|url"),
+    ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'http://x', timeout 'soon')", "HV0..|22023|42601", "timeout.*soon|soon"),
     ("CREATE SERVER s FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'http://x', api_key 'k')", "HV00D|42601|22023", "api_key"),
     ("CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (password 'k')", "HV00D|42601|22023", "password.*api_key"),
-    ("CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key E'a\\nb')", "HV00.|22023|42601", "api_key"),
+    ("CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key E'a\\nb')", "HV0..|22023|42601", "api_key"),
     ("CREATE FOREIGN TABLE f (x int) SERVER qdrant; SELECT * FROM f", "HV00.|0A000|55000", "qdrant_fdw|handler"),
 ]
 
@@ -230,7 +230,8 @@ def test_values_beyond_float32_are_the_rows_fault(db):
     items.mirror()
     items.converged()
     db.sql("INSERT INTO items VALUES (5, 'large', 0, '{1e300,1,1,1}'), (6, 'small', 0, '{1e-300,1,1,1}')")
-    items.converged(where="id <> 5")
+    point = wait_until(lambda: items.point(6), what="the small one")
+    assert point.vector[0] == 0
     assert wait_until(items.dead_letters, what="a dead letter").keys() == {"5"}
 
 
