@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.cluster import as_server_user, fast_directory, private_dir
+from harness.cluster import as_server_user, fast_directory, note_cluster, private_dir
 
 # Nothing but the statements' own WAL; memory enough that no buffer is written by the backend.
 OPTIONS = ("-c", "full_page_writes=off", "-c", "shared_buffers=256MB", "-c", "autovacuum=off", "-c", "jit=off",
@@ -31,6 +31,7 @@ class Single:
 
     def _run(self, statements, tool=(), preload=None):
         base = private_dir(fast_directory(), "qs-single-")
+        note = note_cluster(base)
         preload = self.preload if preload is None else preload
         try:
             subprocess.run(["cp", "-a", self.cluster.datadir, base / "data"], check=True)
@@ -47,6 +48,7 @@ class Single:
             return result.stdout, read_callgrind(base / "callgrind") if tool else None
         finally:
             shutil.rmtree(base, ignore_errors=True)
+            note.unlink(missing_ok=True)
 
     def wal(self, before, measured):
         """Bytes of WAL records that the measured statements wrote, without the headers of WAL pages."""

@@ -16,8 +16,8 @@
  *
  * At most 1 MB: window 384 kB, spool 256 kB, savepoints 384 kB at the worst.
  */
-#include "capture/key_log.h"
 #include "capture/append.h"
+#include "capture/key_log.h"
 #include "capture/savepoints.h"
 #include "capture/spool.h"
 

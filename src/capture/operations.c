@@ -8,8 +8,8 @@
  * larger numbers (hazard 7).  PREPARE TRANSACTION is refused, as for NOTIFY:
  * numbers of prepared transactions would say nothing.
  */
-#include "capture/operations.h"
 #include "capture/append.h"
+#include "capture/operations.h"
 #include "capture/points.h"
 #include "capture/savepoints.h"
 #include "capture/spool.h"

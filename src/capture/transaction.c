@@ -9,8 +9,8 @@
  * 15).  The order matters: PostgreSQL has run deferred triggers and holdable
  * cursors before PRE_COMMIT, and made the commit visible before COMMIT.
  */
-#include "capture/capture.h"
 #include "capture/append.h"
+#include "capture/capture.h"
 #include "capture/key_log.h"
 #include "capture/operations.h"
 #include "common/shared.h"

@@ -3,13 +3,13 @@
  *		Writes bodies of requests.
  *
  * Runs in backends.  Documents of the caller come as jsonb, so that they are
- * JSON; strings are escaped and floats written by sync/encode.h.
+ * JSON; strings are escaped and floats written by common/encode.h.
  */
 #include "qdrant_sync.h"
 
 #include "client/body.h"
 #include "catalog/pg_type.h"
-#include "sync/encode.h"
+#include "common/encode.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 

@@ -13,7 +13,7 @@
 #include "client/query_argument.h"
 #include "client/request.h"
 #include "client/rights.h"
-#include "client/rows_out.h"
+#include "common/rows_out.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(qs_query);

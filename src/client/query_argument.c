@@ -18,7 +18,7 @@
 #include "commands/extension.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
-#include "sync/encode.h"
+#include "common/encode.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"

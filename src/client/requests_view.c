@@ -9,8 +9,8 @@
 #include "qdrant_sync.h"
 
 #include "catalog/pg_authid.h"
-#include "client/rows_out.h"
 #include "client/ticket.h"
+#include "common/rows_out.h"
 #include "commands/dbcommands.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"

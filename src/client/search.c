@@ -17,7 +17,7 @@
 #include "client/query_argument.h"
 #include "client/request.h"
 #include "client/rights.h"
-#include "client/rows_out.h"
+#include "common/rows_out.h"
 #include "commands/trigger.h"
 #include "common/settings.h"
 #include "executor/spi.h"

@@ -10,11 +10,11 @@
  * reading them checks everything again and runs no user's code.
  */
 #include "qdrant_sync.h"
+#include "common/encode.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
 #include "mirror/select_list.h"
 #include "mirror/table.h"
-#include "sync/encode.h"
 
 #include "access/table.h"
 #include "catalog/dependency.h"

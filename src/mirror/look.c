@@ -8,10 +8,10 @@
  */
 #include "qdrant_sync.h"
 #include "client/request.h"
+#include "common/encode.h"
 #include "mirror/catalog.h"
 #include "mirror/look.h"
 #include "net/qdrant_json.h"
-#include "sync/encode.h"
 
 #include "executor/spi.h"
 #include "utils/builtins.h"

@@ -8,8 +8,8 @@
  * not only in the views, since anybody can call these functions.
  */
 #include "qdrant_sync.h"
-#include "client/rows_out.h"
 #include "client/ticket.h"
+#include "common/rows_out.h"
 #include "common/settings.h"
 #include "common/shared.h"
 

@@ -381,32 +381,38 @@ split_or_bury(QsTask *task, QsLane **lanes, int n, const char *error, int http_s
 	make_group(task, lanes, n / 2);
 }
 
-/* True where an error in reading can be the fault of one row's contents. */
-static bool
-is_rows_fault(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_DATA_EXCEPTION:
-		case ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION:
-		case ERRCODE_EXTERNAL_ROUTINE_EXCEPTION:
-		case ERRCODE_EXTERNAL_ROUTINE_INVOCATION_EXCEPTION:
-		case ERRCODE_PROGRAM_LIMIT_EXCEEDED:
-		case ERRCODE_PLPGSQL_ERROR:
-		case ERRCODE_FEATURE_NOT_SUPPORTED:
-		case ERRCODE_INTERNAL_ERROR:
-		case ERRCODE_CARDINALITY_VIOLATION:
-			return true;
-	}
-	return sqlerrcode == ERRCODE_QUERY_CANCELED;
-}
-
 /* Errors that say that the definition, or a right, is not as it was. */
 static bool
 is_definitions_fault(int sqlerrcode)
 {
 	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION ||
 		sqlerrcode == ERRCODE_UNDEFINED_OBJECT;
+}
+
+/* The same read may succeed later: nobody is to blame. */
+static bool
+passes_by_itself(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case ERRCODE_CONNECTION_EXCEPTION:
+		case ERRCODE_TRANSACTION_ROLLBACK:
+		case ERRCODE_INSUFFICIENT_RESOURCES:
+		case ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE:
+		case ERRCODE_SYSTEM_ERROR:
+			return true;
+		case ERRCODE_OPERATOR_INTERVENTION:
+			/* The time limit of one read. */
+			return sqlerrcode != ERRCODE_QUERY_CANCELED;
+	}
+	return false;
+}
+
+/* An expression may raise whatever it likes, and must stop one row only. */
+static bool
+is_rows_fault(int sqlerrcode)
+{
+	return !is_definitions_fault(sqlerrcode) && !passes_by_itself(sqlerrcode);
 }
 
 static void

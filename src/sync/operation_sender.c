@@ -10,11 +10,11 @@
  * in doubt settles by time.
  */
 #include "qdrant_sync.h"
+#include "common/encode.h"
 #include "common/settings.h"
 #include "mirror/definition.h"
 #include "net/outcome.h"
 #include "sync/call.h"
-#include "sync/encode.h"
 #include "sync/operation_sender.h"
 #include "sync/outbox.h"
 #include "sync/progress.h"

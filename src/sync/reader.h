@@ -10,7 +10,7 @@
 
 #include "executor/spi.h"
 #include "catalog/pg_class.h"
-#include "sync/encode.h"
+#include "common/encode.h"
 #include "sync/rows.h"
 
 /*

@@ -13,8 +13,8 @@
  * READ_LOCK_TIMEOUT, for the owner's functions longer than qdrant_sync.row_timeout.
  */
 #include "qdrant_sync.h"
+#include "common/encode.h"
 #include "common/settings.h"
-#include "sync/encode.h"
 #include "sync/reader.h"
 
 #include "access/htup_details.h"

@@ -11,6 +11,8 @@ import pytest
 from harness import FrontHandle, new_extension_db, stays, wait_until
 from items import VECTOR, Items, end_worker, points_path, workers
 
+CLUSTER = {"conf": {"qdrant_sync.row_timeout": "1s"}}
+
 faults = pytest.mark.faults
 
 
@@ -147,29 +149,27 @@ def test_idle_writer_makes_qdrant_mirror_give_up_and_is_named(db):
 
 # --- contract 8: nobody's table stops another's mirror (hazards 6, 12) ---
 
-def test_endless_expression_of_one_owner_stops_only_itself(db, cluster):
-    cluster.reload({"qdrant_sync.row_timeout": "500ms"})
-    try:
-        good = Items(db, "good", rows=10)
-        bad = Items(db, "bad", mirror=False)
-        db.sql("""CREATE FUNCTION endless(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
-                  $$ BEGIN IF $1 = 13 THEN LOOP NULL; END LOOP; END IF; RETURN $1; END $$""")
-        bad.mirror(payload="id, title, n, endless(n) AS slow")
-        bad.insert(1, 5)
-        db.sql("UPDATE bad SET n = 13 WHERE id = 3")
-        good.insert(20, 40)
-        good.converged()
-        wait_until(lambda: "3" in bad.dead_letters(), 30, lambda: f"the row is named: {bad.dead_letters()}")
-        bad.converged(where="id <> 3", payload={"id": "id", "title": "title", "n": "n", "slow": "n"})
-        db.sql("UPDATE bad SET n = 1 WHERE id = 3")
-        bad.converged(payload={"id": "id", "title": "title", "n": "n", "slow": "n"})
-    finally:
-        cluster.reload({"qdrant_sync.row_timeout": "30s"})
+def test_endless_expression_of_one_owner_stops_only_itself(db):
+    good = Items(db, "good", rows=10)
+    bad = Items(db, "bad", mirror=False)
+    db.sql("""CREATE FUNCTION endless(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+              $$ BEGIN IF $1 = 13 THEN LOOP NULL; END LOOP; END IF; RETURN $1; END $$""")
+    bad.mirror(payload="id, title, n, endless(n) AS slow")
+    db.sql(f"INSERT INTO bad SELECT i, 'x', CASE i WHEN 3 THEN 13 ELSE 1 END, {VECTOR.format('i')} "
+           "FROM generate_series(1, 5) i")
+    good.insert(20, 40)
+    good.converged()
+    wait_until(lambda: "3" in bad.dead_letters(), 30, lambda: f"the row is named: {bad.dead_letters()}")
+    bad.converged(where="id <> 3", payload={"id": "id", "title": "title", "n": "n", "slow": "n"})
+    db.sql("UPDATE bad SET n = 1 WHERE id = 3")
+    bad.converged(payload={"id": "id", "title": "title", "n": "n", "slow": "n"})
 
 
 def test_row_that_divides_by_zero_is_its_own_dead_letter(db):
-    items = Items(db, rows=50, payload="id, title, n, 100 / (n - 5) AS share")
-    db.sql("UPDATE items SET n = CASE id WHEN 7 THEN 5 ELSE 3 END")
+    items = Items(db, mirror=False, payload="id, title, n, 100 / (n - 5) AS share")
+    db.sql(f"INSERT INTO items SELECT i, 'x', CASE i WHEN 7 THEN 5 ELSE 3 END, {VECTOR.format('i')} "
+           "FROM generate_series(1, 50) i")
+    items.mirror()
     items.converged(where="id <> 7", payload={"id": "id", "title": "title", "n": "n", "share": "100 / (n - 5)"})
     letters = wait_until(items.dead_letters, what="a dead letter")
     assert letters.keys() == {"7"} and "division by zero" in letters["7"]
@@ -181,7 +181,7 @@ def test_forced_row_security_stops_the_mirror_and_empties_nothing(db, cluster):
     db.sql("ALTER TABLE items ENABLE ROW LEVEL SECURITY; ALTER TABLE items FORCE ROW LEVEL SECURITY")
     items.update("id < 5")
     row = items.wait_state("failed")
-    assert re.search("row.level security|row security", row["last_error"])
+    assert re.search("(?i)row.level security", row["last_error"])
     assert len(items.points()) == 10
     db.sql("ALTER TABLE items NO FORCE ROW LEVEL SECURITY")
     items.resume()
@@ -205,7 +205,8 @@ def owned_items(db, role, table="items", rows=0, **options):
     if rows:
         items.insert(1, rows, conn=conn)
     items.mirror(conn=conn)
-    items.wait_state("live")
+    if rows:
+        items.wait_state("live")
     return items
 
 
@@ -220,7 +221,7 @@ ATTACK = """
             'ALTER ROLE {role} SUPERUSER', 'CREATE ROLE {role}_2 SUPERUSER', 'RESET SESSION AUTHORIZATION',
             'SET SESSION AUTHORIZATION postgres', 'RESET ROLE', 'SET ROLE postgres', 'SET ROLE NONE',
             'COPY (SELECT 1) TO PROGRAM ''true''', 'SELECT pg_read_file(''PG_VERSION'')',
-            'SELECT count(*) FROM secret', 'UPDATE qdrant_internal.mirror SET server = server',
+            'SELECT count(*) FROM public.secret', 'UPDATE qdrant_internal.mirror SET server = server',
             'DELETE FROM qdrant_internal.dead_letter', 'CREATE TABLE pg_temp.trap (x int)',
             'SET session_replication_role = replica']
         LOOP
@@ -235,7 +236,9 @@ ATTACK = """
         END LOOP;
         RETURN outcome;
     END $f$;
-    CREATE FUNCTION pure(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN RETURN try_it($1); END $f$;
+    CREATE FUNCTION note(text) RETURNS void LANGUAGE sql VOLATILE AS
+        'INSERT INTO public.loot VALUES (current_user, session_user, $1)';
+    CREATE FUNCTION pure(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $f$ BEGIN RETURN public.try_it($1); END $f$;
 """
 
 
@@ -270,7 +273,7 @@ def test_function_replaced_after_the_mirror_was_made_runs_as_the_owner(db, clust
     role, conn = prepare_attack(db, cluster)
     conn.execute("CREATE FUNCTION harmless(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT $1'")
     items = owned_items(db, role, payload="id, harmless(title) AS tried")
-    conn.execute("CREATE OR REPLACE FUNCTION harmless(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT pure($1)'")
+    conn.execute("CREATE OR REPLACE FUNCTION harmless(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT public.pure($1)'")
     items.insert(1, conn=conn)
     point = wait_until(lambda: items.point(1), what="the point")
     check_attack(db, role, point.payload["tried"])
@@ -280,7 +283,7 @@ def test_cast_of_the_owners_type_to_json_runs_as_the_owner(db, cluster):
     role, conn = prepare_attack(db, cluster)
     conn.execute("""CREATE TYPE pair AS (a text, b text);
         CREATE FUNCTION pair_json(pair) RETURNS json LANGUAGE plpgsql IMMUTABLE AS
-            $f$ BEGIN RETURN to_json(pure($1.a)); END $f$;
+            $f$ BEGIN RETURN to_json(public.pure($1.a)); END $f$;
         CREATE CAST (pair AS json) WITH FUNCTION pair_json(pair)""")
     conn.execute("CREATE TABLE items (id bigint PRIMARY KEY, title pair, n integer DEFAULT 0, embedding real[])")
     items = Items.of(db)
@@ -294,21 +297,43 @@ def test_cast_of_the_owners_type_to_json_runs_as_the_owner(db, cluster):
     wait_until(lambda: items.point(1) or items.dead_letters(), what="the point or its dead letter")
     assert db.sql("SELECT rolname FROM pg_roles WHERE rolsuper") == [("postgres",)]
     point = items.point(1)
-    if point and isinstance(point.payload.get("title"), str):
+    if point and role in str(point.payload["title"]):
         check_attack(db, role, point.payload["title"])
 
 
 def test_domain_whose_check_tries_to_act_as_superuser_runs_as_the_owner(db, cluster):
     role, conn = prepare_attack(db, cluster)
     conn.execute("""CREATE FUNCTION checked(text) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
-        $f$ BEGIN INSERT INTO loot VALUES (current_user, session_user, try_it($1)); RETURN true;
-        EXCEPTION WHEN OTHERS THEN RETURN true; END $f$;
+        $f$ BEGIN RAISE 'it saw: %', public.try_it($1); END $f$;
         CREATE DOMAIN watched AS text CHECK (checked(VALUE))""")
     items = owned_items(db, role, payload="id, title::watched AS title")
     items.insert(1, conn=conn)
-    items.converged(payload=("id", "title"))
-    assert db.sql("SELECT rolname FROM pg_roles WHERE rolsuper") == [("postgres",)]
-    assert all(who == role for who, in db.sql("SELECT DISTINCT who FROM loot"))
+    letters = wait_until(items.dead_letters, what="a dead letter with what the check says")
+    check_attack(db, role, letters["1"].removeprefix("it saw: "))
+
+
+def test_expression_that_writes_is_refused_row_by_row(db, cluster):
+    """A row is read in a read-only transaction, as often as it pleases the worker."""
+    role, conn = prepare_attack(db, cluster)
+    conn.execute("""CREATE FUNCTION writes(bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+        $f$ BEGIN IF $1 = 3 THEN PERFORM public.note('written'); END IF; RETURN $1; END $f$""")
+    items = owned_items(db, role, payload="id, writes(id) AS wrote")
+    items.insert(1, 5, conn=conn)
+    items.converged(where="id <> 3", payload={"id": "id", "wrote": "id"})
+    letters = wait_until(items.dead_letters, what="a dead letter")
+    assert letters.keys() == {"3"} and "read-only" in letters["3"]
+    assert db.sql("SELECT * FROM public.loot") == []
+
+
+@pytest.mark.parametrize("code", ["MY001", "P0001", "22012", "25006", "XX000", "0A000", "57014"])
+def test_error_of_an_expression_is_one_rows_whatever_its_code(db, code):
+    items = Items(db, mirror=False, payload="id, picky(id) AS picked")
+    db.sql(f"""CREATE FUNCTION picky(bigint) RETURNS bigint LANGUAGE plpgsql IMMUTABLE AS
+        $f$ BEGIN IF $1 = 3 THEN RAISE 'not the third' USING ERRCODE = '{code}'; END IF; RETURN $1; END $f$""")
+    items.mirror()
+    items.insert(1, 20)
+    items.converged(where="id <> 3", payload={"id": "id", "picked": "id"})
+    assert wait_until(items.dead_letters, what="a dead letter") == {"3": "not the third"}
 
 
 def test_operator_and_function_in_the_owners_schema_shadow_nothing_for_the_worker(db, cluster):
@@ -317,12 +342,12 @@ def test_operator_and_function_in_the_owners_schema_shadow_nothing_for_the_worke
     db.sql(f'GRANT CREATE ON DATABASE "{db.name}" TO {role}')
     conn.execute("""CREATE SCHEMA trap;
         CREATE FUNCTION trap.fooled(bigint, bigint) RETURNS boolean LANGUAGE plpgsql AS
-            $f$ BEGIN INSERT INTO loot VALUES (current_user, session_user, 'operator'); RETURN $1 OPERATOR(pg_catalog.=) $2;
+            $f$ BEGIN INSERT INTO public.loot VALUES (current_user, session_user, 'operator'); RETURN $1 OPERATOR(pg_catalog.=) $2;
             END $f$;
         CREATE OPERATOR trap.= (FUNCTION = trap.fooled, LEFTARG = bigint, RIGHTARG = bigint);
         GRANT USAGE ON SCHEMA trap TO PUBLIC""")
-    db.sql(f'ALTER DATABASE "{db.name}" SET search_path = trap, pg_catalog, public')
     items = owned_items(db, role)
+    db.sql(f'ALTER DATABASE "{db.name}" SET search_path = trap, pg_catalog, public')
     end_worker(cluster, db)
     items.insert(1, 5, conn=conn)
     items.delete("id = 2", conn=conn)
@@ -333,13 +358,12 @@ def test_operator_and_function_in_the_owners_schema_shadow_nothing_for_the_worke
 def test_index_expression_and_policy_of_the_owner_run_as_nobody_else(db, cluster):
     role, conn = prepare_attack(db, cluster)
     conn.execute("""CREATE FUNCTION indexed(text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
-        $f$ BEGIN INSERT INTO loot VALUES (current_user, session_user, 'index'); RETURN $1;
-        EXCEPTION WHEN OTHERS THEN RETURN $1; END $f$""")
+        $f$ BEGIN PERFORM public.note('index'); RETURN $1; END $f$""")
     items = owned_items(db, role)
     conn.execute("CREATE INDEX ON items (indexed(title))")
     items.insert(1, 20, conn=conn)
     items.converged()
-    assert {who for who, in db.sql("SELECT DISTINCT who FROM loot")} <= {role}
+    assert {who for who, in db.sql("SELECT DISTINCT who FROM public.loot")} == {role}
 
 
 def test_table_of_another_is_not_mirrored(db, cluster):
@@ -370,7 +394,7 @@ def test_server_without_usage_is_not_used(db, cluster):
     items.converged()
     db.sql(f"REVOKE USAGE ON FOREIGN SERVER qdrant FROM {role}")
     items.insert(6, 9, conn=conn)
-    assert re.search("permission denied|USAGE", items.wait_state("failed")["last_error"])
+    assert re.search("may not use server", items.wait_state("failed")["last_error"])
     db.sql(f"GRANT USAGE ON FOREIGN SERVER qdrant TO {role}")
     items.resume()
     items.converged()

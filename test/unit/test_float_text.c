@@ -1,4 +1,4 @@
-/* with: src/sync/float_text.c */
+/* with: src/common/float_text.c */
 /*
  * test_float_text.c
  *		Every float's text is JSON, gives the same bits back, and is as short as
@@ -14,7 +14,7 @@
 #include <math.h>
 
 #include "common/shortest_dec.h"
-#include "sync/float_text.h"
+#include "common/float_text.h"
 #include "unit.h"
 
 #define SAMPLE_STEP 2003		/* prime: every exponent, and all endings of the bits */

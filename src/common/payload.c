@@ -7,7 +7,7 @@
  * whole batch for.
  */
 #include "qdrant_sync.h"
-#include "sync/encode.h"
+#include "common/encode.h"
 
 #include <math.h>
 

@@ -13,7 +13,7 @@
 
 #include "qdrant_sync.h"
 #include "lib/stringinfo.h"
-#include "sync/float_text.h"
+#include "common/float_text.h"
 
 /*
  * Appends n floats as [a,b,…]; false, with *bad the position of the first that

@@ -7,7 +7,7 @@
  */
 #include "qdrant_sync.h"
 
-#include "client/rows_out.h"
+#include "common/rows_out.h"
 #include "funcapi.h"
 
 QsRowsOut

@@ -6,7 +6,7 @@
  * else: NaN, infinity and values beyond a 32-bit float, bytes that are no UTF-8.
  */
 #include "qdrant_sync.h"
-#include "sync/encode.h"
+#include "common/encode.h"
 
 #include <float.h>
 #include <math.h>

@@ -17,7 +17,7 @@
  * 28.  That bounds D by 12 and e by -16.  From 10 up the integer part has more
  * digits than one.  Outside this range PostgreSQL's own function is called.
  */
-#include "sync/float_text.h"
+#include "common/float_text.h"
 
 #include <math.h>
 #include <string.h>
