@@ -50,7 +50,8 @@ def measure(name, options):
         return ROWS[name](options), True
     except Exception as e:  # noqa: BLE001 - whatever it is, it is shown
         traceback.print_exc()
-        return [report.Line(name, f"not measured: {type(e).__name__}: {str(e).splitlines()[0] if str(e) else ''}", "?")], False
+        why = f"{type(e).__name__}: {e}".splitlines()[0]
+        return [report.Line(name, f"not measured: {why}", "?")], False
 
 
 def main():

@@ -41,8 +41,9 @@ class Single:
                        "-c", f"shared_preload_libraries={preload}", "-D", base / "data", self.dbname]
             how = as_server_user()
             how["cwd"] = base
-            result = subprocess.run(list(map(str, command)), input="".join(s.replace("\n", " ") + "\n" for s in statements),
-                                    capture_output=True, text=True, timeout=3600, **how)
+            lines = "".join(statement.replace("\n", " ") + "\n" for statement in statements)
+            result = subprocess.run(list(map(str, command)), input=lines, capture_output=True, text=True, timeout=3600,
+                                    **how)
             if result.returncode != 0 or re.search(r"\b(ERROR|FATAL|PANIC):", result.stderr):
                 raise RuntimeError(f"postgres --single failed ({result.returncode}): {result.stderr[-2000:]}")
             return result.stdout, read_callgrind(base / "callgrind") if tool else None

@@ -8,7 +8,7 @@ from qsbench.report import say
 
 DIMENSION = 384
 
-# What stands after AFTER INSERT OR UPDATE OR DELETE … FOR EACH ROW, and what it is called in the table.
+# Triggers on the table, and what they are called in the report.
 VARIANTS = {
     "none": "no trigger",
     "empty": "empty C trigger",
@@ -70,7 +70,8 @@ def make_table(db, variant, name=None, rows=0):
 
 
 def trigger(db, table, function):
-    db.sql(f"CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION {function}")
+    db.sql(f"CREATE TRIGGER capture AFTER INSERT OR UPDATE OR DELETE ON {table} FOR EACH ROW "
+           f"EXECUTE FUNCTION {function}")
 
 
 def mirror(db, table):
@@ -81,7 +82,8 @@ def mirror(db, table):
 def wait_live(db, table, timeout=600):
     """The mirror has been filled, and nothing waits."""
     wait_sent(db, table, timeout)
-    wait_until(lambda: db.one("SELECT state = 'live' FROM qdrant_mirrors WHERE source = %s::regclass", (table,)), timeout,
+    state = "SELECT state = 'live' FROM qdrant_mirrors WHERE source = %s::regclass"
+    wait_until(lambda: db.one(state, (table,)), timeout,
                lambda: f"mirror live: {db.sql('SELECT * FROM qdrant_mirrors')}")
 
 

@@ -31,7 +31,7 @@ def bulk_cpu(options):
         sessions = {variant: Session(db, make_table(db, variant)) for variant in VARIANTS}
         times = {variant: [] for variant in VARIANTS}
         for repetition in range(repetitions + 1):
-            say(f"bulk INSERT, {VARIANTS[max(times, key=lambda v: len(times[v]))]} and others: {repetition}/{repetitions}")
+            say(f"bulk INSERT: {repetition}/{repetitions}")
             for variant in random.sample(list(VARIANTS), len(VARIANTS)):
                 times[variant].append(sessions[variant].insert_all())
         # The first round made the files and filled the caches.
@@ -176,7 +176,8 @@ def wal(options):
             bulk[variant] = single.wal(*insert(variant)(rows)) / rows
             single_rows[variant] = single.wal(*one_row(variant, embedding)(transactions)) / transactions
     lines = []
-    for what, bytes_of, limit, form in (("in bulk", bulk, 1.1, "{:.2f} B"), ("per one-row transaction", single_rows, 72, "{:.1f} B")):
+    for what, bytes_of, limit, form in (("in bulk", bulk, 1.1, "{:.2f} B"),
+                                        ("per one-row transaction", single_rows, 72, "{:.1f} B")):
         lines += [
             below(f"WAL per row, {what}", bytes_of["mirror"] - bytes_of["none"], limit, form),
             Line(VARIANTS["plpgsql"], form.format(bytes_of["plpgsql"] - bytes_of["none"])),
@@ -217,6 +218,8 @@ def backend_memory(options):
             db.sql(f"TRUNCATE {table}")
             tables.wait_live(db, table)
     worst = max(size for _, size in lines)
+    if worst == 0:
+        raise RuntimeError("the key log's memory context was not found: it has another name now")
     return [below("backend memory for keys at any transaction size, at its largest", worst / 1024, 1024, "{:,.0f} kB",
                   "≤ 1 MB"),
             *(Line(shape, f"{size / 1024:,.0f} kB") for shape, size in lines)]
@@ -238,7 +241,17 @@ def savepoint_rows(table, n):
 
 
 def nested_rows(table, n):
-    return "; ".join(f"SAVEPOINT s; INSERT INTO {table} VALUES (-{i}, '{{1,2,3,4}}', 't', 'c', 1)" for i in range(1, n + 1))
+    return "; ".join(f"SAVEPOINT s; INSERT INTO {table} VALUES (-{i}, '{{1,2,3,4}}', 't', 'c', 1)"
+                     for i in range(1, n + 1))
+
+
+KEY_LOG = """
+WITH RECURSIVE mine AS (
+    SELECT name, total_bytes FROM pg_backend_memory_contexts WHERE name = 'qdrant_sync changed keys'
+    UNION ALL
+    SELECT c.name, c.total_bytes FROM pg_backend_memory_contexts c JOIN mine ON c.parent = mine.name)
+SELECT coalesce(sum(total_bytes), 0)::bigint FROM mine
+"""
 
 
 def largest_key_log(db, statements):
@@ -247,10 +260,6 @@ def largest_key_log(db, statements):
     with db.connect(autocommit=False) as conn:
         for statement in statements:
             conn.execute(statement)
-            size = max(size, conn.execute(
-                "WITH RECURSIVE mine AS (SELECT name, parent, total_bytes FROM pg_backend_memory_contexts "
-                "WHERE name LIKE 'qdrant_sync changed keys%' "
-                "UNION ALL SELECT c.name, c.parent, c.total_bytes FROM pg_backend_memory_contexts c JOIN mine ON c.parent = mine.name) "
-                "SELECT coalesce(sum(total_bytes), 0)::bigint FROM mine").fetchone()[0])
+            size = max(size, conn.execute(KEY_LOG).fetchone()[0])
         conn.rollback()
     return size

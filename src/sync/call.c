@@ -7,7 +7,9 @@
 #include "net/outcome.h"
 #include "sync/call.h"
 
+#include "access/xact.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 /* Of reads and changes: a server that answers later would hold a claim up. */
@@ -56,8 +58,15 @@ qs_endpoints_invalidate(void)
 	{
 		QsEndpoint *endpoint = dlist_container(QsEndpoint, node, iter.cur);
 
+		/* What the old server says of itself is not the new one's. */
+		if (endpoint->asking != NULL)
+			qs_call_cancel(endpoint->asking);
+		endpoint->asking = NULL;
+		/* Overwrites the key before its memory is given back. */
 		if (endpoint->server != NULL)
 			qs_server_free(endpoint->server);
+		if (endpoint->context != NULL)
+			MemoryContextReset(endpoint->context);
 		endpoint->server = NULL;
 		endpoint->state = QS_ENDPOINT_UNKNOWN;
 		endpoint->failures = 0;
@@ -65,20 +74,28 @@ qs_endpoints_invalidate(void)
 	}
 }
 
-/* The look-up's own ERROR (no such server, no USAGE) becomes endpoint->error. */
+/*
+ * The look-up's own ERROR (no such server, no USAGE) becomes endpoint->error.  It
+ * is a subtransaction's, so that the caller's transaction can go on after it.
+ */
 bool
 qs_endpoint_resolve(QsEndpoint *endpoint)
 {
 	MemoryContext old = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
 	volatile bool found = true;
 
 	if (endpoint->server != NULL)
 		return true;
+	if (endpoint->context == NULL)
+		endpoint->context = AllocSetContextCreate(TopMemoryContext, "qdrant_sync server",
+												  ALLOCSET_SMALL_SIZES);
+	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
-		MemoryContextSwitchTo(TopMemoryContext);
+		MemoryContextSwitchTo(endpoint->context);
 		endpoint->server = qs_server_get(endpoint->server_name, endpoint->owner);
-		MemoryContextSwitchTo(old);
+		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
@@ -87,11 +104,16 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 		MemoryContextSwitchTo(old);
 		error = CopyErrorData();
 		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
 		strlcpy(endpoint->error, error->message, sizeof(endpoint->error));
 		FreeErrorData(error);
+		MemoryContextReset(endpoint->context);
+		endpoint->server = NULL;
 		found = false;
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	CurrentResourceOwner = owner;
 	return found;
 }
 
@@ -101,6 +123,7 @@ cluster_answered(void *arg, const QsHttpOutcome *outcome)
 	QsEndpoint *endpoint = arg;
 	int			peers;
 
+	endpoint->asking = NULL;
 	if (outcome->status == 0)
 	{
 		endpoint->state = QS_ENDPOINT_UNKNOWN;
@@ -132,6 +155,7 @@ version_answered(void *arg, const QsHttpOutcome *outcome)
 {
 	QsEndpoint *endpoint = arg;
 
+	endpoint->asking = NULL;
 	endpoint->state = QS_ENDPOINT_UNKNOWN;
 	if (outcome->status != 200 ||
 		!qs_json_version(outcome->answer, outcome->answer_length,
@@ -156,7 +180,7 @@ version_answered(void *arg, const QsHttpOutcome *outcome)
 		return;
 	}
 	endpoint->state = QS_ENDPOINT_ASKING;
-	qs_call_read(endpoint, "GET", "/cluster", NULL, cluster_answered, endpoint);
+	endpoint->asking = qs_call_read(endpoint, "GET", "/cluster", NULL, cluster_answered, endpoint);
 }
 
 bool
@@ -168,7 +192,7 @@ qs_endpoint_ready(QsEndpoint *endpoint)
 	if (ask && endpoint->server != NULL && GetCurrentTimestamp() >= endpoint->not_before)
 	{
 		endpoint->state = QS_ENDPOINT_ASKING;
-		qs_call_read(endpoint, "GET", "/", NULL, version_answered, endpoint);
+		endpoint->asking = qs_call_read(endpoint, "GET", "/", NULL, version_answered, endpoint);
 	}
 	return endpoint->state == QS_ENDPOINT_READY;
 }

@@ -29,6 +29,8 @@ typedef struct QsEndpoint
 	char	   *server_name;
 	Oid			owner;
 	QsServer   *server;			/* NULL: not looked up yet, or it may have changed */
+	MemoryContext context;		/* of server, and of what looking it up left behind */
+	struct QsCall *asking;		/* QS_ENDPOINT_ASKING: who the server is */
 	bool		in_cluster;		/* more than one peer */
 	char		version[32];
 	char		error[600];

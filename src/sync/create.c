@@ -205,7 +205,9 @@ looked_at(void *arg, const QsHttpOutcome *outcome)
 		return;
 	if (outcome->status == 404)
 	{
-		create_collection(task);
+		/* Where the server was changed meanwhile, the new one is asked first. */
+		if (task->endpoint->server != NULL)
+			create_collection(task);
 		return;
 	}
 	if (outcome->status != 200)

@@ -28,6 +28,7 @@ typedef struct QsDebt
 	TimestampTz since;			/* when its chunk was written; else 0 */
 	uint8		segment;		/* QS_DEBT_CHUNK: where the chunk lies */
 	uint16		offset;
+	Oid			file;			/* … in this storage of the segment */
 	uint32		block;			/* … or QS_DEBT_BLOCKS: first of the range */
 	uint32		end;			/* QS_DEBT_BLOCKS: end of the range */
 	int			rows;			/* QS_DEBT_BLOCKS: read in it */

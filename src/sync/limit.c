@@ -22,6 +22,10 @@ qs_limit_check(QsTask *task)
 		qs_outbox_bytes(task->outbox) <= (uint64) qs_outbox_limit * 1024)
 		return;
 	task->progress.skipping = true;
+	/* Who is waited out for the last time may not be all who skip from now on. */
+	if (task->skippers != NULL)
+		pfree(task->skippers);
+	task->skippers = NULL;
 	qs_task_want_sweep(task);
 	qs_begin();
 	qs_progress_save(&task->progress);

@@ -85,6 +85,7 @@ static int	nshown = 0;
 static int	shown_capacity = 0;
 static int64 low_water = 0;
 static uint64 wait_number = 0;
+static bool first_gone = false;	/* a queue's first one ended, and the next may go at once */
 static TimestampTz housekeep_after = 0;
 
 /*
@@ -225,6 +226,29 @@ acknowledge_first(Queue *queue)
 	qs_outbox_acknowledge(outbox, operation->debt);
 	pfree(operation);
 	queue->tries = 0;
+	first_gone = true;
+}
+
+/* Whoever writes to ever new collections must not fill the worker's memory. */
+static void
+forget_empty_queues(void)
+{
+	dlist_mutable_iter iter;
+
+	/* What is shown and not sorted yet points to its queue. */
+	if (nshown > 0)
+		return;
+	dlist_foreach_modify(iter, &queues)
+	{
+		Queue	   *queue = dlist_container(Queue, node, iter.cur);
+
+		if (!dlist_is_empty(&queue->waiting) || queue->call != NULL)
+			continue;
+		dlist_delete(&queue->node);
+		pfree(queue->server);
+		pfree(queue->collection);
+		pfree(queue);
+	}
 }
 
 static void
@@ -488,14 +512,19 @@ qs_sender_turn(void)
 
 	if (qs_outbox_more(outbox))
 	{
+		bool		ended;
+
 		qs_begin();
-		qs_outbox_read(outbox, INT_MAX);
+		ended = qs_outbox_read(outbox, INT_MAX);
 		qs_commit();
-		if (!qs_outbox_more(outbox))
+		/* Also where another scan was asked for meanwhile: that is always so under load. */
+		if (ended)
 			queue_shown();
 	}
+	first_gone = false;
 	dlist_foreach(iter, &queues)
 		turn_queue(dlist_container(Queue, node, iter.cur), now);
+	forget_empty_queues();
 	serve_waiters();
 	housekeep(now);
 }
@@ -506,7 +535,7 @@ qs_sender_next_wake(TimestampTz now)
 	TimestampTz next = 0;
 	dlist_iter	iter;
 
-	if (qs_outbox_more(outbox))
+	if (qs_outbox_more(outbox) || first_gone)
 		return now;
 	if (qs_outbox_is_used(outbox))
 		next = Max(now, housekeep_after);

@@ -119,22 +119,34 @@ open_segment(Segment *segment, LOCKMODE lockmode)
 }
 
 bool
-qs_outbox_check_files(QsOutbox *outbox, Oid files[2])
+qs_outbox_compare_files(const QsOutbox *outbox, Oid files[2])
 {
 	bool		changed = false;
 
 	for (int i = 0; i < 2; i++)
 	{
-		Relation	rel = open_segment(&outbox->segments[i], AccessShareLock);
+		Oid			file = outbox->segments[i].file;
 
-		if (rel == NULL)
+		if (!OidIsValid(file))
 			continue;
-		if (OidIsValid(files[i]) && files[i] != qs_relfilenumber(rel))
+		if (OidIsValid(files[i]) && files[i] != file)
 			changed = true;
-		files[i] = qs_relfilenumber(rel);
-		relation_close(rel, AccessShareLock);
+		files[i] = file;
 	}
 	return changed;
+}
+
+bool
+qs_outbox_check_files(QsOutbox *outbox, Oid files[2])
+{
+	for (int i = 0; i < 2; i++)
+	{
+		Relation	rel = open_segment(&outbox->segments[i], AccessShareLock);
+
+		if (rel != NULL)
+			relation_close(rel, AccessShareLock);
+	}
+	return qs_outbox_compare_files(outbox, files);
 }
 
 bool
@@ -212,6 +224,7 @@ make_debt(QsOutbox *outbox, int which, ItemPointer tid)
 	debt->kind = QS_DEBT_CHUNK;
 	debt->lanes = 1;
 	debt->segment = which;
+	debt->file = outbox->segments[which].file;
 	debt->block = ItemPointerGetBlockNumber(tid);
 	debt->offset = ItemPointerGetOffsetNumber(tid);
 	dlist_push_tail(&outbox->debts, &debt->node);
@@ -301,12 +314,11 @@ qs_outbox_notice(QsOutbox *outbox, const QsNotice *notice)
 
 /* One piece of the scan of one segment; returns the keys it showed. */
 static int
-scan_piece(QsOutbox *outbox, int which, int max)
+scan_piece(QsOutbox *outbox, int which, Snapshot snapshot, int max)
 {
 	Segment    *segment = &outbox->segments[which];
 	Relation	rel = open_segment(segment, AccessShareLock);
 	BlockNumber end;
-	Snapshot	snapshot;
 	TableScanDesc scan;
 	TupleTableSlot *slot;
 	int			shown = 0;
@@ -319,7 +331,6 @@ scan_piece(QsOutbox *outbox, int which, int max)
 		return 0;
 	}
 	end = Min(segment->size, segment->cursor + BLOCKS_PER_PIECE);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	scan = table_beginscan_strat(rel, snapshot, 0, NULL, true, false);
 	heap_setscanlimits(scan, segment->cursor, end - segment->cursor);
 	slot = table_slot_create(rel, NULL);
@@ -333,23 +344,32 @@ scan_piece(QsOutbox *outbox, int which, int max)
 		segment->cursor = end;
 	ExecDropSingleTupleTableSlot(slot);
 	table_endscan(scan);
-	UnregisterSnapshot(snapshot);
 	relation_close(rel, AccessShareLock);
 	return shown;
 }
 
-void
+/*
+ * One snapshot for both segments: with one for each piece, an operation could be
+ * shown whose predecessor, committed earlier, lies where an earlier piece has
+ * looked already (hazard 7).
+ */
+bool
 qs_outbox_read(QsOutbox *outbox, int max)
 {
+	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool		ended;
+
 	for (int i = 0; i < 2 && max > 0; i++)
 	{
 		while (!outbox->segments[i].scanned && max > 0)
 		{
-			max -= scan_piece(outbox, i, max);
+			max -= scan_piece(outbox, i, snapshot, max);
 			CHECK_FOR_INTERRUPTS();
 		}
 	}
-	if (outbox->segments[0].scanned && outbox->segments[1].scanned)
+	UnregisterSnapshot(snapshot);
+	ended = outbox->segments[0].scanned && outbox->segments[1].scanned;
+	if (ended)
 	{
 		outbox->scanning = false;
 		if (outbox->scan_again)
@@ -358,6 +378,7 @@ qs_outbox_read(QsOutbox *outbox, int max)
 			qs_outbox_scan(outbox);
 		}
 	}
+	return ended;
 }
 
 void
@@ -365,7 +386,9 @@ qs_outbox_acknowledge(QsOutbox *outbox, QsDebt *debt)
 {
 	Segment    *segment = &outbox->segments[debt->segment];
 
-	if (debt->block < segment->nblocks && segment->blocks[debt->block] != NULL)
+	/* In another storage another chunk may lie at the same place. */
+	if (debt->file == segment->file && debt->block < segment->nblocks &&
+		segment->blocks[debt->block] != NULL)
 	{
 		BlockBits  *bits = segment->blocks[debt->block];
 
@@ -443,6 +466,12 @@ qs_outbox_pending(const QsOutbox *outbox, TimestampTz *oldest)
 	return outbox->ndebts;
 }
 
+int
+qs_outbox_shown(const QsOutbox *outbox)
+{
+	return outbox->ndebts;
+}
+
 uint64
 qs_outbox_bytes(const QsOutbox *outbox)
 {
@@ -489,7 +518,7 @@ empty_segment(QsOutbox *outbox, int which)
 	bool		emptied = false;
 	Relation	rel;
 
-	StartTransactionCommand();
+	qs_begin();
 	if (ConditionalLockRelationOid(segment->relid, AccessExclusiveLock))
 	{
 		rel = open_segment(segment, NoLock);
@@ -510,7 +539,7 @@ empty_segment(QsOutbox *outbox, int which)
 		if (rel != NULL)
 			relation_close(rel, NoLock);
 	}
-	CommitTransactionCommand();
+	qs_commit();
 	return emptied;
 }
 
@@ -552,10 +581,10 @@ qs_outbox_rotate(QsOutbox *outbox)
 		return;
 	outbox->rotate_after = TimestampTzPlusMilliseconds(now, 1000);
 
-	StartTransactionCommand();
+	qs_begin();
 	sizes[0] = segment_size(outbox, 0);
 	sizes[1] = segment_size(outbox, 1);
-	CommitTransactionCommand();
+	qs_commit();
 
 	if (sizes[!active] > 0 && segment_settled(outbox, !active))
 	{

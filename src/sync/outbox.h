@@ -29,6 +29,9 @@ extern QsOutbox *qs_outbox_create(MemoryContext parent, const Oid segments[2],
  * yet); files is brought up to date.  Needs a transaction. */
 extern bool qs_outbox_check_files(QsOutbox *outbox, Oid files[2]);
 
+/* The same of the storage seen last, without a look.  Needs no transaction. */
+extern bool qs_outbox_compare_files(const QsOutbox *outbox, Oid files[2]);
+
 extern bool qs_outbox_owns(const QsOutbox *outbox, Oid segment);
 
 /* Scan everything, in qs_outbox_read. */
@@ -40,8 +43,11 @@ extern bool qs_outbox_more(const QsOutbox *outbox);
 /* Chunk of a notice; what cannot be read that way is left to a scan.  Needs a transaction. */
 extern void qs_outbox_notice(QsOutbox *outbox, const QsNotice *notice);
 
-/* Goes on with the scan under way until about max keys were shown.  Needs a transaction. */
-extern void qs_outbox_read(QsOutbox *outbox, int max);
+/*
+ * Goes on with the scan under way, under one snapshot, until about max keys were
+ * shown.  True: the scan came to its end.  Needs a transaction.
+ */
+extern bool qs_outbox_read(QsOutbox *outbox, int max);
 
 /* Shows the tuple of a debt once more to user; false: it is gone.  Needs a transaction. */
 typedef void (*QsTupleUser) (void *arg, TupleTableSlot *slot);
@@ -59,6 +65,9 @@ extern int64 qs_outbox_awaited(const QsOutbox *outbox);
 
 /* Chunks shown and not acknowledged, and when the oldest was written (0: none). */
 extern int	qs_outbox_pending(const QsOutbox *outbox, TimestampTz *oldest);
+
+/* Only how many there are. */
+extern int	qs_outbox_shown(const QsOutbox *outbox);
 
 /* Length of both segments when they were last looked at. */
 extern uint64 qs_outbox_bytes(const QsOutbox *outbox);
