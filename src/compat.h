@@ -49,12 +49,15 @@
 	extern int	qs_semicolon_after_function_info
 #endif
 
-/* 16 renamed relfilenodes to relfilenumbers. */
+/* 16 renamed relfilenodes to relfilenumbers, and what holds them to locators. */
 #if PG_VERSION_NUM >= 160000
 #define qs_relfilenumber(rel) ((rel)->rd_locator.relNumber)
+#define qs_locator(rel) ((rel)->rd_locator)
 #else
 typedef Oid RelFileNumber;
+typedef RelFileNode RelFileLocator;
 #define qs_relfilenumber(rel) ((rel)->rd_node.relNode)
+#define qs_locator(rel) ((rel)->rd_node)
 #endif
 
 /* 17 moved a process's place among all to MyProcNumber. */

@@ -43,8 +43,8 @@ def static_library(name):
 
 def float_program():
     (BUILT / "floats").unlink(missing_ok=True)
-    source = places.ROOT / "src" / "sync" / "float_text.c"
-    return compile("floats", ["floats.c", source], f"-I{places.ROOT / 'src'}",
+    source = next((places.ROOT / "src").rglob("float_text.c"))
+    return compile("floats", ["floats.c", source], f"-I{places.ROOT / 'src'}", f"-I{source.parent}",
                    static_library("libpgcommon.a"), static_library("libpgport.a"), "-ljansson", "-lm")
 
 

@@ -131,8 +131,8 @@ def worker_memory(options):
             tables.database(c, sink, 1000, dimension=4) as db:
         table = make_table(db, "mirror", rows=1000)
         db.sql("CREATE PROCEDURE fall_behind(first int, n int) LANGUAGE plpgsql AS $$ BEGIN "
-               f"FOR i IN first..first + n - 1 LOOP INSERT INTO {table} VALUES (i, '{{1,2,3,4}}', 't', 'c', 1); COMMIT; "
-               "END LOOP; END $$")
+               f"FOR i IN first..first + n - 1 LOOP INSERT INTO {table} VALUES (i, '{{1,2,3,4}}', 't', 'c', 1); "
+               "COMMIT; END LOOP; END $$")
         bulk = (f"INSERT INTO {table} SELECT n, '{{{{1,2,3,4}}}}', 't', 'c', 1 "
                 "FROM generate_series({first}, {first} + {n} - 1) AS n")
         db.sql(f"UPDATE {table} SET price = price + 1")

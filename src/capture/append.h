@@ -28,8 +28,9 @@ typedef struct QsRow
 typedef struct QsAppender
 {
 	bool		bulk;			/* many rows: set before the first */
-	Oid			opened;			/* segment; also one that turned out to be gone */
-	Relation	rel;			/* NULL: gone, what is appended is dropped */
+	Oid			locked;			/* segment */
+	bool		gone;			/* it turned out not to be there: what is appended is dropped */
+	Relation	rel;			/* NULL: not opened */
 	BulkInsertState bulk_state;
 	CommandId	cid;
 } QsAppender;

@@ -413,7 +413,8 @@ qs_key_log_flush(void)
 	nentries = sort_unique(window, nentries);
 	pack(window, nentries, false, chunk_to_outbox, &appender);
 	qs_append_end(&appender);
-	qs_spool_close(&spool);
+	if (spool.context != NULL)
+		qs_spool_close(&spool);
 }
 
 /* The memory went, or will go, with TopTransactionContext. */

@@ -171,6 +171,28 @@ array_numbers(ArrayType *array, int *n)
 	return numbers;
 }
 
+/*
+ * A row of a multi-vector.  Of two rows of whole numbers Qdrant 1.18 makes a
+ * sparse vector (indices, values), so a row begins with a number that has a
+ * fraction.
+ */
+static void
+append_row(StringInfo out, const double *numbers, int n)
+{
+	int			begin = out->len;
+	int			first;
+	char	   *rest;
+
+	append_numbers(out, numbers, n);
+	first = strcspn(out->data + begin, ",]");
+	if (memchr(out->data + begin, '.', first) || memchr(out->data + begin, 'e', first))
+		return;
+	rest = pstrdup(out->data + begin + first);
+	out->len = begin + first;
+	appendStringInfo(out, ".0%s", rest);
+	pfree(rest);
+}
+
 /* One dimension is a vector, two are a multi-vector. */
 static void
 append_array(StringInfo out, ArrayType *array)
@@ -190,7 +212,7 @@ append_array(StringInfo out, ArrayType *array)
 	for (int i = 0; i < n; i += width)
 	{
 		appendStringInfoChar(out, i == 0 ? '[' : ',');
-		append_numbers(out, numbers + i, width);
+		append_row(out, numbers + i, width);
 	}
 	appendStringInfoChar(out, ']');
 }
@@ -285,7 +307,9 @@ append_json_array(StringInfo out, JsonbContainer *array, bool nested)
 		else
 			refuse("element %d of the query vector is not a number", i + 1);
 	}
-	if (done == n)
+	if (done == n && nested)
+		append_row(out, numbers, n);
+	else if (done == n)
 		append_numbers(out, numbers, n);
 	else
 		appendStringInfoChar(out, ']');

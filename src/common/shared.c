@@ -127,7 +127,7 @@ qs_database_slot_find(Oid database)
 		return NULL;
 	if (last != NULL && last->database == database)
 		return last;
-	for (int i = 0; i < qs_max_databases; i++)
+	for (int i = 0; i < qs_shared->databases_used; i++)
 	{
 		if (qs_database_slots[i].database == database)
 			return last = &qs_database_slots[i];
@@ -157,6 +157,7 @@ qs_database_slot_make(Oid database)
 			slot->head = slot->count = 0;
 			slot->scan = slot->reload = false;
 			slot->database = database;
+			qs_shared->databases_used = Max(qs_shared->databases_used, i + 1);
 			LWLockRelease(&slot->lock);
 		}
 	}
@@ -167,6 +168,7 @@ qs_database_slot_make(Oid database)
 bool
 qs_database_slot_free(QsDatabaseSlot *slot)
 {
+	Oid			database = slot->database;
 	bool		unused;
 
 	LWLockAcquire(&qs_shared->database_lock, LW_EXCLUSIVE);
@@ -176,6 +178,8 @@ qs_database_slot_free(QsDatabaseSlot *slot)
 		slot->database = InvalidOid;
 	LWLockRelease(&slot->lock);
 	LWLockRelease(&qs_shared->database_lock);
+	if (unused)
+		qs_mirror_slots_free(database);
 	return unused;
 }
 
@@ -248,6 +252,16 @@ qs_mirror_slot_free(QsMirrorSlot *slot)
 	pg_atomic_write_u32(&slot->stopped, 1);
 	LWLockRelease(&qs_shared->mirror_lock);
 	ConditionVariableBroadcast(&slot->wait_done_cv);
+}
+
+void
+qs_mirror_slots_free(Oid database)
+{
+	for (int i = 0; OidIsValid(database) && i < qs_max_mirrors; i++)
+	{
+		if (qs_mirror_slots[i].database == database)
+			qs_mirror_slot_free(&qs_mirror_slots[i]);
+	}
 }
 
 static void

@@ -101,6 +101,7 @@ typedef struct QsShared
 {
 	LWLock		database_lock;	/* guards QsDatabaseSlot.database of all slots */
 	LWLock		mirror_lock;	/* guards identity of all mirror slots */
+	int			databases_used; /* database slots from here on were never taken */
 	int			launcher_proc_number;	/* -1: none; under database_lock */
 	pid_t		launcher_pid;
 	bool		launcher_look;	/* a database appeared or vanished, or got the extension */
@@ -127,6 +128,8 @@ extern bool qs_database_slot_free(QsDatabaseSlot *slot);
 /* Called by the sync worker. */
 extern QsMirrorSlot *qs_mirror_slot_make(Oid database, int64 mirror, Oid relid);
 extern void qs_mirror_slot_free(QsMirrorSlot *slot);
+/* All of a database that has no worker any more. */
+extern void qs_mirror_slots_free(Oid database);
 
 /*
  * Posts n notices (or, with scan, "scan everything") to this database's worker

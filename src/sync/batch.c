@@ -24,6 +24,12 @@
  */
 #define REFUSED_IN_ROW_LIMIT 20
 
+/*
+ * Rows of one range of the filling, whose blocks follow the rows before it: where
+ * an emptied part of a table ends, a range of that size could be a gigabyte.
+ */
+#define ROWS_PER_RANGE_LIMIT 8192
+
 /* After the fence the keys in doubt are sent once more (hazard 1). */
 #define ECHO_MS (10 * 1000)
 #define ECHO_IN_CLUSTER_MS (60 * 1000)
@@ -77,6 +83,7 @@ typedef struct Read
 	QsTask	   *task;
 	QsDebt	   *range;			/* reading blocks: owed to; NULL: lanes are closed already */
 	bool		single;			/* a group: one batch whatever its size */
+	bool		overfull;		/* range: it was broken off, and is to be smaller */
 	int			rows;
 	dlist_head	made;			/* full batches */
 	Batch	   *upsert;
@@ -219,7 +226,9 @@ take_row(void *arg, QsKey key, QsRowKind kind, const char *json, int length,
 			note_bad_row(read, lane, error);
 			break;
 	}
-	return true;
+	read->overfull = read->range != NULL && read->rows >= ROWS_PER_RANGE_LIMIT &&
+		read->range->end - read->range->block > 1;
+	return !read->overfull;
 }
 
 static void
@@ -283,9 +292,15 @@ put_dead_letter(QsTask *task, QsKey key, const char *error, int http_status)
 	pfree(text);
 }
 
+/* A row that is refused again has no second letter: they are counted before they stop a mirror. */
 static void
 check_dead_letter_limit(QsTask *task)
 {
+	if (task->dead_letters <= qs_max_dead_letters)
+		return;
+	qs_begin();
+	task->dead_letters = qs_dead_letters_count(task->row.id);
+	qs_commit();
 	if (task->dead_letters > qs_max_dead_letters)
 		qs_task_fail(task, "more than %d dead letters (qdrant_sync.max_dead_letters)",
 					 qs_max_dead_letters);
@@ -409,8 +424,8 @@ passes_by_itself(int sqlerrcode)
 }
 
 /* An expression may raise whatever it likes, and must stop one row only. */
-static bool
-is_rows_fault(int sqlerrcode)
+bool
+qs_is_rows_fault(int sqlerrcode)
 {
 	return !is_definitions_fault(sqlerrcode) && !passes_by_itself(sqlerrcode);
 }
@@ -425,7 +440,7 @@ reopen_all(QsTask *task, QsLane **lanes, int n)
 static void
 key_read_failed(QsTask *task, QsLane **lanes, int n, ErrorData *error)
 {
-	if (is_rows_fault(error->sqlerrcode))
+	if (qs_is_rows_fault(error->sqlerrcode))
 		split_or_bury(task, lanes, n, error->message, 0);
 	else
 	{
@@ -537,10 +552,26 @@ mark_range_by_keys(QsTask *task, QsDebt *range)
 {
 	QsKey	   *keys;
 	int			n;
-	bool		locked;
+	volatile bool locked = false;
+	ErrorData  *volatile error = NULL;
 
 	qs_begin();
-	locked = qs_reader_keys_by_blocks(task->reader, range->block, range->end, &keys, &n);
+	PG_TRY();
+	{
+		locked = qs_reader_keys_by_blocks(task->reader, range->block, range->end, &keys, &n);
+	}
+	PG_CATCH();
+	{
+		/* Not even keys can be read, as on a damaged page: this mirror says so and waits. */
+		error = qs_catch_error(task->context);
+	}
+	PG_END_TRY();
+	if (error != NULL)
+	{
+		qs_task_retry_later(task, error->message);
+		FreeErrorData(error);
+		return false;
+	}
 	for (int i = 0; locked && i < n; i++)
 		qs_lanes_mark(task->lanes, keys[i], range);
 	qs_commit();
@@ -573,7 +604,7 @@ range_read_failed(Read *read, ErrorData *error)
 	QsTask	   *task = read->task;
 
 	reopen_read(read);
-	if (is_rows_fault(error->sqlerrcode))
+	if (qs_is_rows_fault(error->sqlerrcode))
 		return mark_range_by_keys(task, read->range);
 	if (is_definitions_fault(error->sqlerrcode))
 		qs_task_fail(task, "rows cannot be read: %s", error->message);
@@ -601,6 +632,14 @@ qs_batch_read_blocks(QsTask *task, QsDebt *range, int *rows)
 	{
 		locked = range_read_failed(&read, error);
 		FreeErrorData(error);
+	}
+	else if (read.overfull)
+	{
+		/* What was read goes by its keys; the rest is read in smaller ranges. */
+		qs_commit();
+		reopen_read(&read);
+		task->range_blocks = Max(1, task->range_blocks / 8);
+		locked = false;
 	}
 	else if (locked)
 		end_read(&read);
@@ -855,8 +894,14 @@ qs_batch_drop_all(QsTask *task)
 {
 	dlist_iter	iter;
 
+	/* An error may have come between the list and the call. */
 	dlist_foreach(iter, &task->flying)
-		qs_call_cancel(dlist_container(Batch, node, iter.cur)->call);
+	{
+		Batch	   *batch = dlist_container(Batch, node, iter.cur);
+
+		if (batch->call != NULL)
+			qs_call_cancel(batch->call);
+	}
 	dlist_init(&task->flying);
 	task->nflying = 0;
 }

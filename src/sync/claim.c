@@ -241,6 +241,7 @@ typedef struct Claims
 	int			n;
 	const char *mine;			/* of this claim; NULL: not there */
 	const char *old;			/* that this claim may rename; NULL: none */
+	bool		old_is_seed;
 	const char *other;			/* one that is neither */
 } Claims;
 
@@ -271,16 +272,38 @@ sort_claims(QsTask *task, char **names, int n, Claims *claims)
 			claims->mine = names[i];
 		else if (strcmp(names[i], seed) == 0 || strcmp(names[i], current) == 0 ||
 				 strcmp(names[i], last) == 0)
+		{
 			claims->old = names[i];
+			claims->old_is_seed = strcmp(names[i], seed) == 0;
+		}
 		else
 			claims->other = names[i];
 	}
+}
+
+/*
+ * Where our alias was and now none is but the seed, the collection may be another
+ * one: made anew by somebody, restored, or another server's.  What is in it is not
+ * known (hazard 32).  Durable before the seed is renamed: after that nobody sees it.
+ */
+static void
+sweep_if_our_alias_is_gone(QsTask *task, const Claims *claims)
+{
+	bool		seed_only = claims->old == NULL || claims->old_is_seed;
+
+	if (task->progress.nonce[0] == '\0' || !seed_only || claims->mine || claims->other)
+		return;
+	qs_task_want_sweep(task);
+	qs_begin();
+	qs_progress_save(&task->progress);
+	qs_commit();
 }
 
 /* Decides the next step from the list of aliases. */
 static void
 decide(QsTask *task, const Claims *claims)
 {
+	sweep_if_our_alias_is_gone(task, claims);
 	if (claims->other != NULL && may_take_over(task))
 	{
 		strlcpy(task->claim_old, claims->other, sizeof(task->claim_old));

@@ -7,6 +7,7 @@
  * asked again.
  */
 #include "qdrant_sync.h"
+#include "common/encode.h"
 #include "net/outcome.h"
 #include "sync/task.h"
 
@@ -84,14 +85,19 @@ find_dimensions(QsTask *task)
 {
 	volatile bool all = true;
 	ErrorData  *volatile error = NULL;
-
 	qs_begin();
 	PG_TRY();
 	{
 		for (int i = 0; i < list_length(task->definition->vectors); i++)
 		{
+			const QsColumn *column = list_nth(task->definition->vectors, i);
+
 			if (task->dimensions[i] == 0)
-				task->dimensions[i] = qs_reader_find_dimension(task->reader, i);
+				task->dimensions[i] = qs_vector_typmod_dimension(qs_vector_type(column->type),
+																 column->typmod);
+			if (task->dimensions[i] == 0)
+				task->dimensions[i] = qs_reader_find_dimension(task->reader, i,
+																 task->rows_skipped);
 			all = all && task->dimensions[i] > 0;
 		}
 	}
@@ -103,8 +109,12 @@ find_dimensions(QsTask *task)
 	if (error == NULL)
 	{
 		qs_commit();
+		task->rows_skipped = 0;
 		return all;
 	}
+	/* A row whose expression raises an error must not hide all others (contract 8). */
+	if (qs_is_rows_fault(error->sqlerrcode))
+		task->rows_skipped = Min(task->rows_skipped * 2 + 1, 1024 * 1024);
 	qs_task_retry_later(task, error->message);
 	FreeErrorData(error);
 	return false;
@@ -248,7 +258,12 @@ remote_dropped(void *arg, const QsHttpOutcome *outcome)
 	/* Whoever lost the right to do this has nothing to give back either. */
 	if (outcome->status == 200 || (outcome->status >= 400 && outcome->status < 500 &&
 								   outcome->status != 408 && outcome->status != 429))
-		task->remote_dropped = true;
+	{
+		if (task->row.drop_collection || task->next_withdrawn ||
+			task->progress.next_nonce[0] == '\0')
+			task->remote_dropped = true;
+		task->next_withdrawn = true;
+	}
 	else
 	{
 		qs_endpoint_failed(task->endpoint);
@@ -267,12 +282,18 @@ drop_remote(QsTask *task)
 								  NULL, remote_dropped, task);
 		return;
 	}
-	if (task->progress.nonce[0] == '\0')
+	if (task->progress.nonce[0] == '\0' &&
+		(task->progress.next_nonce[0] == '\0' || task->next_withdrawn))
 	{
 		task->remote_dropped = true;
 		return;
 	}
-	json = qs_json_delete_alias(qs_task_alias(task, task->progress.epoch, task->progress.nonce));
+	/* A claim was under way: its alias may be there instead of the last one's. */
+	if (task->progress.next_nonce[0] != '\0' && !task->next_withdrawn)
+		json = qs_json_delete_alias(qs_task_alias(task, task->progress.epoch + 1,
+												  task->progress.next_nonce));
+	else
+		json = qs_json_delete_alias(qs_task_alias(task, task->progress.epoch, task->progress.nonce));
 	task->call = qs_call_change(task->endpoint, "POST", "/collections/aliases",
 							  MemoryContextStrdup(task->context, json), remote_dropped, task);
 	free(json);

@@ -659,7 +659,7 @@ qs_reader_exists(QsReader *reader, const QsKey *keys, int n, bool *found)
 
 /* Not kept: it is asked once, when the collection is made. */
 int
-qs_reader_find_dimension(QsReader *reader, int vector)
+qs_reader_find_dimension(QsReader *reader, int vector, int skip)
 {
 	RowReceiver receiver = make_receiver(reader, receive_dimension, bind_nothing);
 	ReadScope	scope;
@@ -669,8 +669,10 @@ qs_reader_find_dimension(QsReader *reader, int vector)
 	if (!begin_read(reader, &scope))
 		return 0;
 	column = qs_reader_column(reader, reader->vectors[vector].attnum, reader->vectors[vector].expression);
-	plan = SPI_prepare(psprintf("SELECT %s FROM %s WHERE %s IS NOT NULL LIMIT 1",
-								column, reader->relation, column), 0, NULL);
+	/* OFFSET keeps the expression from being computed for the rows before. */
+	plan = SPI_prepare(psprintf("SELECT %s FROM (SELECT * FROM %s OFFSET %d) AS rows"
+								" WHERE %s IS NOT NULL LIMIT 1",
+								column, reader->relation, skip, column), 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	execute(plan, 0, NULL, NULL, &receiver.pub);

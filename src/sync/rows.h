@@ -58,9 +58,9 @@ extern void qs_reader_free(QsReader *reader);
  * Set by the worker once the collection is known, for each vector in order. */
 extern void qs_reader_set_dimension(QsReader *reader, int vector, int dimension);
 
-/* Dimension of the first non-null value of vector number i in the table; 0: none, or
- * the table is locked. */
-extern int	qs_reader_find_dimension(QsReader *reader, int vector);
+/* Dimension of the first non-null value of vector number i in the table, after so many
+ * rows that are not looked at; 0: none, or the table is locked. */
+extern int	qs_reader_find_dimension(QsReader *reader, int vector, int skip);
 
 /*
  * All three: inside a transaction that the caller began and ends, READ

@@ -131,18 +131,28 @@ start_backfill(QsTask *task)
  * rows to blocks that were already read: begin again.
  */
 static bool
-table_was_rewritten(QsTask *task)
+table_was_rewritten(QsTask *task, bool *looked)
 {
 	Oid			file;
 	BlockNumber blocks;
 
-	return !look_at_table(task, &file, &blocks) || file != task->progress.backfill_file;
+	*looked = look_at_table(task, &file, &blocks);
+	return *looked && file != task->progress.backfill_file;
+}
+
+/* Takes a string of the task's own. */
+static void
+set_scroll_offset(QsTask *task, char *offset)
+{
+	if (task->progress.scroll_offset != NULL)
+		pfree(task->progress.scroll_offset);
+	task->progress.scroll_offset = offset;
 }
 
 static void
 forget_position(QsTask *task)
 {
-	task->progress.scroll_offset = NULL;
+	set_scroll_offset(task, NULL);
 	task->progress.scroll_done = false;
 	task->progress.backfill_file = InvalidOid;
 }
@@ -151,10 +161,17 @@ static void
 finish_sweep(QsTask *task)
 {
 	bool		again = task->sweep_again;
+	bool		looked;
 
-	if (table_was_rewritten(task))
+	if (table_was_rewritten(task, &looked))
 	{
 		task->progress.backfill_file = InvalidOid;
+		return;
+	}
+	if (!looked)
+	{
+		/* Locked: the end waits, and what was read stays read. */
+		task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
 		return;
 	}
 	forget_position(task);
@@ -196,7 +213,7 @@ id_to_key(const QsTask *task, const char *id, QsKey *key)
 
 /* Marks the ids of a page that have no row; collects those that cannot have one. */
 static bool
-look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt)
+look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt, bool all_suspect)
 {
 	QsKey	   *keys = palloc(sizeof(QsKey) * (page->n + 1));
 	bool	   *found = palloc(sizeof(bool) * (page->n + 1));
@@ -212,7 +229,9 @@ look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt)
 			foreign[nforeign++] = page->ids[i];
 	}
 	nkeys = qs_keys_sort_unique(keys, nkeys, qs_chunk_kind_of(task->definition->key_type));
-	if (nkeys > 0 && !qs_reader_exists(task->reader, keys, nkeys, found))
+	if (all_suspect)
+		memset(found, 0, sizeof(bool) * nkeys);
+	else if (nkeys > 0 && !qs_reader_exists(task->reader, keys, nkeys, found))
 		return false;
 	for (int i = 0; i < nkeys; i++)
 	{
@@ -227,6 +246,8 @@ look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt)
 static void
 keep_page_end(QsTask *task, const QsIdPage *page)
 {
+	if (task->page_next != NULL)
+		pfree(task->page_next);
 	task->page_last = page->next == NULL;
 	task->page_next = page->next ? MemoryContextStrdup(task->context, page->next) : NULL;
 }
@@ -245,7 +266,7 @@ page_read(QsTask *task, const QsIdPage *page)
 	qs_begin();
 	PG_TRY();
 	{
-		looked_up = look_up_page(task, page, debt);
+		looked_up = look_up_page(task, page, debt, false);
 	}
 	PG_CATCH();
 	{
@@ -254,12 +275,20 @@ page_read(QsTask *task, const QsIdPage *page)
 	PG_END_TRY();
 	if (error == NULL)
 		qs_commit();
+	else if (qs_is_rows_fault(error->sqlerrcode))
+	{
+		/* One row's expression raised it: the lanes read each for itself (contract 8). */
+		looked_up = look_up_page(task, page, debt, true);
+		FreeErrorData(error);
+	}
 	if (!looked_up)
 	{
 		/* The same page is asked for again. */
 		pfree(debt);
 		task->page = NULL;
 		qs_task_retry_later(task, error ? error->message : "the table is locked");
+		if (error != NULL)
+			FreeErrorData(error);
 		return;
 	}
 	qs_lanes_debt_made(task->lanes, debt);
@@ -312,7 +341,8 @@ ask_for_page(QsTask *task)
 static void
 page_settled(QsTask *task)
 {
-	task->progress.scroll_offset = task->page_next;
+	set_scroll_offset(task, task->page_next);
+	task->page_next = NULL;
 	task->progress.scroll_done = task->page_last;
 	task->progress_dirty = true;
 }
@@ -410,6 +440,7 @@ qs_sweep_step(QsTask *task)
 			start_backfill(task);
 	}
 	else if (task->progress.backfill_next >= task->progress.backfill_end &&
-			 task->nranges == 0 && task->foreign == 0)
+			 task->nranges == 0 && task->foreign == 0 &&
+			 GetCurrentTimestamp() >= task->not_before)
 		finish_sweep(task);
 }

@@ -31,6 +31,10 @@
 
 #define HOUSEKEEPING_MS 1000
 
+/* Waits of a mirror that starts anew after an error: as the launcher's of a worker. */
+#define RESTART_MS 1000
+#define LONGEST_RESTART_MS (60 * 1000)
+
 #define SKIPPING_LOOK_MS 200
 
 static int	chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot);
@@ -80,6 +84,7 @@ qs_task_create(MemoryContext parent, const QsMirrorRow *row)
 	QsTask	   *task = palloc0(sizeof(QsTask));
 
 	task->context = context;
+	task->made_at = GetCurrentTimestamp();
 	task->phase = QS_PHASE_CREATING;
 	task->stale = true;
 	task->settle = true;
@@ -128,6 +133,39 @@ qs_task_free(QsTask *task)
 		qs_reader_free(task->reader);
 	qs_lanes_free(task->lanes);
 	MemoryContextDelete(task->context);
+}
+
+/*
+ * After an error that nobody foresaw, such as a damaged page of a segment: the
+ * mirror begins anew as after a restart of the worker, and the others go on
+ * (contract 8).  Its requests are given up, hence in doubt, and the claim of the
+ * new one fences them.
+ */
+QsTask *
+qs_task_restart(QsTask *task, const char *message)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		lived = TimestampDifferenceExceeds(task->made_at, now, LONGEST_RESTART_MS);
+	int			restarts = lived ? 0 : Min(task->restarts, 6);
+	QsTask	   *anew;
+
+	/* The slot stays: writers and waiters know it. */
+	task->slot = NULL;
+	qs_begin();
+	anew = qs_task_create(MemoryContextGetParent(task->context), &task->row);
+	qs_task_free(task);
+	qs_task_show_error(anew, message);
+	/* The same error may come before the next housekeeping does. */
+	qs_progress_save(&anew->progress);
+	qs_commit();
+	anew->restarts = restarts + 1;
+	anew->prepare_after = TimestampTzPlusMilliseconds(now, Min(RESTART_MS << restarts,
+															   LONGEST_RESTART_MS));
+	anew->not_before = anew->housekeep_after = anew->prepare_after;
+	ereport(WARNING,
+			(errmsg("qdrant_sync: mirror of collection \"%s\" starts anew after an error: %s",
+					anew->row.collection, message)));
+	return anew;
 }
 
 /* The only place that changes the phase. */
@@ -275,7 +313,6 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 		return;
 	task->stale = true;
 	task->progress.resumed = row->resumed;
-	memset(task->dimensions, 0, sizeof(task->dimensions));
 	task->progress.fence_by_time = false;
 	task->progress_dirty = true;
 	task->refused_in_row = 0;
@@ -283,15 +320,24 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	task->tries = 0;
 	if (task->phase == QS_PHASE_FAILED && task->slot != NULL)
 	{
+		/* The collection may have been made anew with others; it is looked at again. */
+		memset(task->dimensions, 0, sizeof(task->dimensions));
 		task->progress.phase = "creating";
 		qs_task_set_phase(task, QS_PHASE_CREATING);
 	}
 }
 
+/* What the mirror has in memory: keys, or chunks where many name the same keys. */
+static int
+held(const QsTask *task)
+{
+	return Max(qs_lanes_count(task->lanes), qs_outbox_shown(task->outbox));
+}
+
 static bool
 window_is_open(const QsTask *task)
 {
-	int			mine = qs_lanes_count(task->lanes);
+	int			mine = held(task);
 
 	return qs_task_runs(task) && mine < MAX_LANES_OF_MIRROR &&
 		(qs_lanes_total() < MAX_LANES || mine < SHARE_OF_MIRROR);
@@ -345,32 +391,48 @@ qs_task_scan(QsTask *task)
 	qs_outbox_scan(task->outbox);
 }
 
-/* Reads the definition and compiles it; an ERROR stops this mirror alone. */
+/*
+ * Reads the definition and compiles it; an ERROR stops this mirror alone.  The old
+ * one stays until the new one is whole: answers on their way look at it.
+ */
 static void
 compile(QsTask *task)
 {
-	MemoryContext old;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "qdrant_sync definition",
+												  ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	QsDefinition *definition = qs_definition_read(task->row.relid);
+	QsReader   *reader;
 
-	if (task->reader != NULL)
-		qs_reader_free(task->reader);
-	task->reader = NULL;
-	task->definition = NULL;
-	if (task->definition_context == NULL)
-		task->definition_context = AllocSetContextCreate(task->context, "qdrant_sync definition",
-														 ALLOCSET_SMALL_SIZES);
-	MemoryContextReset(task->definition_context);
-	old = MemoryContextSwitchTo(task->definition_context);
-	task->definition = qs_definition_read(task->row.relid);
-	if (task->definition == NULL)
+	if (definition == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the mirror's trigger is gone from the table")));
-	task->reader = qs_reader_create(task->definition, task->context);
-	for (int i = 0; i < list_length(task->definition->vectors); i++)
-		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
-	task->endpoint = qs_endpoint_get(task->row.server, task->definition->owner);
+	/* Below the transaction until here, so that an ERROR leaves nothing behind. */
+	reader = qs_reader_create(definition, context);
 	MemoryContextSwitchTo(old);
+	MemoryContextSetParent(context, task->context);
+	if (task->reader != NULL)
+		qs_reader_free(task->reader);
+	if (task->definition_context != NULL)
+		MemoryContextDelete(task->definition_context);
+	task->definition_context = context;
+	task->definition = definition;
+	task->reader = reader;
+	for (int i = 0; i < list_length(definition->vectors); i++)
+		qs_reader_set_dimension(reader, i, task->dimensions[i]);
+	task->endpoint = qs_endpoint_get(task->row.server, definition->owner);
 	task->stale = false;
+}
+
+/* Somebody's lock, or a shortage: the same may succeed in a moment. */
+static bool
+passes(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
+		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
 }
 
 /* Table, definition and endpoint as they are now; false: not in this turn. */
@@ -404,13 +466,19 @@ prepare(QsTask *task)
 	}
 	PG_END_TRY();
 	if (error == NULL)
-		qs_commit();
-	else
 	{
-		qs_task_fail(task, "%s", error->message);
-		FreeErrorData(error);
+		qs_commit();
+		return usable;
 	}
-	return usable && error == NULL;
+	if (passes(error->sqlerrcode))
+	{
+		qs_task_show_error(task, error->message);
+		task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
+	}
+	else
+		qs_task_fail(task, "%s", error->message);
+	FreeErrorData(error);
+	return false;
 }
 
 static void
@@ -419,8 +487,23 @@ load_chunks(QsTask *task)
 	if (!qs_outbox_more(task->outbox) || !window_is_open(task))
 		return;
 	qs_begin();
-	qs_outbox_read(task->outbox, MAX_LANES_OF_MIRROR - qs_lanes_count(task->lanes));
+	(void) qs_outbox_read(task->outbox, MAX_LANES_OF_MIRROR - held(task));
 	qs_commit();
+}
+
+/*
+ * A script that refreshes every materialized view exchanges a segment's storage,
+ * and with it what was not sent yet (hazard 16).
+ */
+static void
+look_for_new_storage(QsTask *task)
+{
+	if (!qs_outbox_compare_files(task->outbox, task->progress.segment_files))
+		return;
+	qs_task_want_sweep(task);
+	ereport(LOG,
+			(errmsg("qdrant_sync: a segment of the outbox of collection \"%s\" has got new storage; the whole table is compared",
+					task->row.collection)));
 }
 
 static bool
@@ -567,6 +650,7 @@ qs_task_turn(QsTask *task)
 	else if (qs_task_runs(task) && prepare(task))
 	{
 		load_chunks(task);
+		look_for_new_storage(task);
 		if (qs_endpoint_ready(task->endpoint))
 		{
 			if (task->phase == QS_PHASE_CREATING)
@@ -616,11 +700,13 @@ qs_task_housekeep(QsTask *task)
 	TimestampTz now = GetCurrentTimestamp();
 
 	show_counters(task);
-	if (task->phase == QS_PHASE_DROPPING && task->remote_dropped)
-		return !forget(task);
 	if (now < task->housekeep_after)
 		return true;
 	task->housekeep_after = TimestampTzPlusMilliseconds(now, HOUSEKEEPING_MS);
+	/* A segment may be locked, by a prepared transaction for days: tried in this pace. */
+	if (task->phase == QS_PHASE_DROPPING && task->remote_dropped)
+		return !forget(task);
+	look_for_new_storage(task);
 	show_age(task);
 	save_progress(task);
 	if (task->phase != QS_PHASE_DROPPING)
@@ -687,7 +773,7 @@ qs_task_next_wake(const QsTask *task, TimestampTz now)
 	TimestampTz next;
 
 	if (task->phase == QS_PHASE_DROPPING)
-		return task->remote_dropped ? TimestampTzPlusMilliseconds(now, 1000) : next_call(task, now);
+		return task->remote_dropped ? Max(now, task->housekeep_after) : next_call(task, now);
 	if (!qs_task_runs(task))
 		return 0;
 	if (now < task->prepare_after)

@@ -52,12 +52,15 @@ typedef struct QsTask
 
 	/* Definition; made anew when the table or the mirror changed. */
 	bool		stale;
+	TimestampTz made_at;
+	int			restarts;		/* after errors, each soon after the one before */
 	TimestampTz prepare_after;	/* the table was locked: not before */
 	MemoryContext definition_context;
 	QsDefinition *definition;
 	QsReader   *reader;
 	int			dimensions[16]; /* of the collection's vectors, as the definition
 								 * orders them; 0: not known */
+	int			rows_skipped;	/* in looking for dimensions, after an error */
 	QsEndpoint *endpoint;
 
 	QsOutbox   *outbox;
@@ -122,7 +125,8 @@ typedef struct QsTask
 	uint64		wait_number;	/* being waited for; 0: none */
 	int64		wait_sweep;		/* sweep that it needs */
 
-	bool		remote_dropped; /* QS_PHASE_DROPPING: Qdrant's side is done */
+	bool		next_withdrawn; /* QS_PHASE_DROPPING: the alias of the claim under way is gone */
+	bool		remote_dropped; /* … Qdrant's side is done */
 	TimestampTz housekeep_after;
 } QsTask;
 
@@ -179,6 +183,7 @@ extern void qs_batch_drop_all(QsTask *task);
 extern void qs_batch_echo_due(QsTask *task, TimestampTz now);
 extern TimestampTz qs_batch_echo_next(const QsTask *task);
 extern void qs_batch_reopen_doubtful(QsTask *task);
+extern bool qs_is_rows_fault(int sqlerrcode);
 
 /* sweep.c */
 extern void qs_sweep_step(QsTask *task);
@@ -189,6 +194,7 @@ extern void qs_sweep_paid(QsTask *task, QsDebt *debt);
 /* task.c, for worker.c */
 extern QsTask *qs_task_create(MemoryContext parent, const QsMirrorRow *row);
 extern void qs_task_free(QsTask *task);
+extern QsTask *qs_task_restart(QsTask *task, const char *message);
 extern void qs_task_update(QsTask *task, const QsMirrorRow *row);
 extern void qs_task_notice(QsTask *task, const QsNotice *notice);
 extern void qs_task_scan(QsTask *task);

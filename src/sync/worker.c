@@ -165,6 +165,7 @@ set_state(QsWorkerState state)
 static void
 leave_without_extension(void)
 {
+	qs_mirror_slots_free(MyDatabaseId);
 	set_state(QS_WORKER_NO_EXTENSION);
 	proc_exit(0);
 }
@@ -276,6 +277,7 @@ reload_mirrors(void)
 	ListCell   *cell;
 	dlist_mutable_iter iter;
 
+	/* Set anew by what changes while this reads. */
 	reload_wanted = false;
 	qs_begin();
 	rows = qs_mirror_rows();
@@ -355,6 +357,7 @@ take_notices(void)
 	QsNotice	notices[NOTICES_PER_TURN];
 	bool		scan;
 	bool		reload;
+	volatile bool failed = false;
 	int			n = qs_notices_take(slot, notices, NOTICES_PER_TURN, &scan, &reload);
 
 	if (reload)
@@ -365,11 +368,22 @@ take_notices(void)
 	if (n > 0)
 	{
 		qs_begin();
-		for (int i = 0; i < n; i++)
-			give_notice(&notices[i]);
-		qs_commit();
+		PG_TRY();
+		{
+			for (int i = 0; i < n; i++)
+				give_notice(&notices[i]);
+		}
+		PG_CATCH();
+		{
+			/* Whose it is shows in the turn of the mirror that scans. */
+			FreeErrorData(qs_catch_error(turn_context));
+			failed = true;
+		}
+		PG_END_TRY();
+		if (!failed)
+			qs_commit();
 	}
-	if (scan)
+	if (scan || failed)
 		scan_everything();
 	if (n == NOTICES_PER_TURN)
 		SetLatch(MyLatch);
@@ -386,6 +400,32 @@ look_by_itself(TimestampTz now)
 	pgstat_report_stat(true);
 }
 
+/* One mirror's error stops that mirror (hazard 12); false: it is over. */
+static bool
+turn_task(QsTask *task)
+{
+	ErrorData  *volatile error = NULL;
+	volatile bool stays = true;
+
+	PG_TRY();
+	{
+		qs_task_turn(task);
+		stays = qs_task_housekeep(task);
+	}
+	PG_CATCH();
+	{
+		error = qs_catch_error(turn_context);
+	}
+	PG_END_TRY();
+	if (error != NULL)
+	{
+		dlist_delete(&task->node);
+		task = qs_task_restart(task, error->message);
+		dlist_push_tail(&tasks, &task->node);
+	}
+	return stays;
+}
+
 static void
 turn_tasks(void)
 {
@@ -396,8 +436,7 @@ turn_tasks(void)
 		QsTask	   *task = dlist_container(QsTask, node, iter.cur);
 
 		CHECK_FOR_INTERRUPTS();
-		qs_task_turn(task);
-		if (!qs_task_housekeep(task))
+		if (!turn_task(task))
 		{
 			end_task(task);
 			reload_wanted = true;

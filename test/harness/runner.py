@@ -106,6 +106,7 @@ def run_suite(suite, version, args, names, front, counts):
         if args.accept:
             for test in tests:
                 shutil.copyfile(Path(output) / "results" / f"{test}.out", expectation(test))
+    front.clear()
 
 
 def expectation(test):

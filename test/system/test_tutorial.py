@@ -14,6 +14,12 @@ TUTORIAL = f"""
 """
 
 
+@pytest.fixture(autouse=True)
+def no_collection_of_that_name(front):
+    """The name is the tutorial's: on a server that others use, too, it may be there."""
+    front.client.delete_collection("my_collection")
+
+
 @pytest.mark.versions
 def test_tutorial(db, front):
     assert db.psql(TUTORIAL).splitlines() == ["t", "", "t", f"{ID}|red|1.000"]

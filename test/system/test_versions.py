@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness import assert_converged, new_extension_db, table_points, wait_until
+from harness import Cluster, assert_converged, new_extension_db, table_points, wait_until
 from items import PAYLOAD, VECTOR, Items, WriteLoad, end_worker
 
 pytestmark = pytest.mark.versions
@@ -43,8 +43,7 @@ def test_merge_and_returning(db):
     items.converged()
 
 
-def test_standby_is_promoted(front, cluster, pgversion):
-    from harness import Cluster
+def test_standby_is_promoted(front, pgversion):
     with Cluster(pgversion) as primary:
         db = new_extension_db(primary, front)
         items = Items(db, rows=50)
@@ -54,6 +53,8 @@ def test_standby_is_promoted(front, cluster, pgversion):
         primary.kill9()
         standby.promote()
         after = type(db)(standby, front, db.name)
+        # Asked for, so that it does not watch first whether the old primary still lives.
+        after.sql("SELECT qdrant_resume('items', take_over => true)")
         after.sql("DELETE FROM items WHERE id < 10")
         assert assert_converged(after, "items", front, items.collection, payload=PAYLOAD, timeout=60) == 62
 
