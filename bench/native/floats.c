@@ -3,7 +3,7 @@
  *		Times the sync worker's float encoder against the usual ways to write a
  *		float as JSON, and reads everything back.
  *
- * A program of its own, linked with src/common/float_text.c.  For each data set and
+ * A program of its own, linked with float_text.c of src/.  For each data set and
  * encoder it prints a line: data set, encoder, ns per float, bytes per float,
  * floats that did not read back bit for bit (as a double rounded to float, or
  * directly).
@@ -15,7 +15,7 @@
 #include <time.h>
 
 #include "common/shortest_dec.h"
-#include "common/float_text.h"
+#include "float_text.h"
 
 #define DIMENSION 384
 #define VECTORS 256

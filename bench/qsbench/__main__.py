@@ -50,7 +50,7 @@ def measure(name, options):
         return ROWS[name](options), True
     except Exception as e:  # noqa: BLE001 - whatever it is, it is shown
         traceback.print_exc()
-        why = f"{type(e).__name__}: {e}".splitlines()[0]
+        why = f"{type(e).__name__}: {e}".splitlines()[0][:100]
         return [report.Line(name, f"not measured: {why}", "?")], False
 
 

@@ -1,4 +1,4 @@
-"""Float arrays to JSON text: src/common/float_text.c beside the usual functions."""
+"""Float arrays to JSON text: float_text.c of src/ beside the usual functions."""
 
 import subprocess
 

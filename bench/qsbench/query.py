@@ -7,6 +7,7 @@ from qsbench.report import Line, say
 from qsbench.tables import make_table
 
 K = 10
+BLOCK = 25
 RATIO = 1.15
 MICROSECONDS = 80
 
@@ -23,7 +24,7 @@ CREATE FUNCTION own_body(q real[]) RETURNS text LANGUAGE sql IMMUTABLE AS $$
     SELECT '{"query":' || to_json(q) || ',"limit":{k},"with_payload":true}'
 $$"""
 
-# One of each way in turn, so that a slow moment hits all of them.
+# Some of each way in turn, so that a slow moment hits all of them; not one, which would find its process asleep.
 TIMER = """
 CREATE FUNCTION time_all(n int, OUT worker float8[], OUT rows float8[], OUT bytes float8[]) LANGUAGE plpgsql AS $$
 DECLARE
@@ -31,14 +32,16 @@ DECLARE
     body text := own_body(q);
     start timestamptz;
 BEGIN
-    FOR i IN 1..n LOOP{turns}
+    FOR block IN 0..n / {block} - 1 LOOP{turns}
     END LOOP;
 END $$"""
 
 TURN = """
-        start := clock_timestamp();
-        {statement};
-        {way}[i] := extract(epoch FROM clock_timestamp() - start) * 1e6;"""
+        FOR i IN block * {block} + 1 .. (block + 1) * {block} LOOP
+            start := clock_timestamp();
+            {statement};
+            {way}[i] := extract(epoch FROM clock_timestamp() - start) * 1e6;
+        END LOOP;"""
 
 
 def query(options):
@@ -83,13 +86,13 @@ class Times:
 
 def time_ways(db, url, collection, queries):
     """{way: Times}; what is measured before the plans and connections are there does not count."""
-    turns = "".join(TURN.format(way=way, statement=statement.format(url=url, collection=collection, k=K))
+    turns = "".join(TURN.format(way=way, block=BLOCK, statement=statement.format(url=url, collection=collection, k=K))
                     for way, statement in WAYS.items())
     with db.connect() as conn:
         conn.execute(f"CREATE FUNCTION own_curl(text, text) RETURNS text LANGUAGE c STRICT "
                      f"AS '{native.module('own_curl', '-lcurl')}'")
         conn.execute(OWN_BODY.replace("{k}", str(K)))
-        conn.execute(TIMER.replace("{turns}", turns))
+        conn.execute(TIMER.replace("{block}", str(BLOCK)).replace("{turns}", turns))
         conn.execute("SELECT time_all(50)")
         taken = conn.execute("SELECT (time_all(%s)).*", (queries,)).fetchone()
     return dict(zip(WAYS, map(Times, taken)))

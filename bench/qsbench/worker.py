@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 from harness import Cluster, wait_until
@@ -60,17 +61,18 @@ def worker(options):
     repetitions = 3 if options.quick else 5
     with Sink() as sink, cluster() as c, tables.database(c, sink, rows) as db:
         table = make_table(db, "mirror", rows=rows)
-        by_keys, by_blocks = [], []
+        by_keys, by_blocks, peers = [], [], []
         for repetition in range(repetitions):
             say(f"worker: {repetition + 1}/{repetitions}")
             by_keys.append(changed_rows(db, sink, table, rows))
             by_blocks.append(swept_rows(db, sink, table, rows))
-        peer = best_peer(db, sink, table, 2000 if options.quick else 10_000)
-    return worker_lines(rows, middle(by_keys), middle(by_blocks), peer)
+            peers.append(best_peer(db, sink, table, 2000 if options.quick else 10_000))
+    return worker_lines(rows, middle(by_keys), middle(by_blocks), middle(peers))
 
 
 def middle(runs):
-    return sorted(runs, key=lambda spent: spent.rate)[len(runs) // 2]
+    """The run with the median rate."""
+    return sorted(runs, key=lambda run: run.rate)[len(runs) // 2]
 
 
 def changed_rows(db, sink, table, rows):
@@ -100,25 +102,30 @@ def worker_lines(rows, keys, blocks, peer):
         Line("the same by the clock", keys.clock(rows)),
         Line("filling (ranges of blocks)", blocks.text()),
         Line("the same by the clock", blocks.clock(rows)),
-        Line("rows per CPU-second against psycopg + AsyncQdrantClient", f"{keys.rate / peer['rate']:.1f}×",
-             f"≥ {TIMES_PEER}×", keys.rate >= TIMES_PEER * peer["rate"]),
-        Line(f"psycopg + AsyncQdrantClient, {peer['form']}", f"{peer['rate']:,.0f} rows/s of CPU"),
+        Line("rows per CPU-second against psycopg + AsyncQdrantClient", f"{keys.rate / peer.rate:.1f}×",
+             f"≥ {TIMES_PEER}×", keys.rate >= TIMES_PEER * peer.rate),
+        Line(f"psycopg + AsyncQdrantClient, {peer.form}", f"{peer.rate:,.0f} rows/s of CPU"),
         Line("a trigger on pg_net", "not measured: pg_net is neither in Debian nor on PyPI"),
     ]
 
 
+@dataclass
+class PeerRun:
+    form: str
+    rate: float
+
+
 def best_peer(db, sink, table, rows):
     """The script in each of the two forms in which the client takes points; the faster one counts."""
-    return max((run_peer(db, sink, table, rows, form) for form in ("points", "batch")), key=lambda r: r["rate"])
+    return max((run_peer(db, sink, table, rows, form) for form in ("points", "batch")), key=lambda run: run.rate)
 
 
 def run_peer(db, sink, table, rows, form):
-    say(f"worker: psycopg + AsyncQdrantClient, {form}")
     result = subprocess.run([sys.executable, PEER, db.cluster.conninfo(db.name), sink.url, table, str(rows), form],
                             capture_output=True, text=True, timeout=1800)
     if result.returncode != 0:
         raise RuntimeError(f"{PEER.name} failed: {result.stderr[-2000:]}")
-    return {"form": form, **json.loads(result.stdout)}
+    return PeerRun(form, json.loads(result.stdout)["rate"])
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------

@@ -17,8 +17,8 @@ CONF = {"shared_buffers": "1GB", "max_wal_size": "8GB", "checkpoint_timeout": "1
         "synchronous_commit": "on"}
 
 
-def cluster():
-    return Cluster(conf=CONF, name="bench")
+def cluster(directory=None):
+    return Cluster(conf=CONF, name="bench", directory=directory)
 
 
 # --- CPU --------------------------------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ def bulk_cpu(options):
     """CPU of one INSERT … SELECT of many rows, each variant in a session of its own, in random order."""
     rows = 20_000 if options.quick else 100_000
     repetitions = 5 if options.quick else 11
-    with Sink() as sink, cluster() as c, tables.database(c, sink, rows) as db:
+    with Sink() as sink, cluster("/var/tmp") as c, tables.database(c, sink, rows) as db:
         sessions = {variant: Session(db, make_table(db, variant)) for variant in VARIANTS}
         times = {variant: [] for variant in VARIANTS}
         for repetition in range(repetitions + 1):

@@ -163,7 +163,11 @@ step_answered(QsTask *task, const QsHttpOutcome *outcome)
 		return true;
 	if (outcome->status == 404)
 	{
-		/* The collection is gone, or a rename lost its race: look again. */
+		/*
+		 * The collection is gone, or a rename lost its race: look again, and
+		 * soon, since the server is back.
+		 */
+		task->tries = Min(task->tries, 2);
 		qs_task_retry_later(task, "the collection or its alias is gone");
 		if (task->claim == QS_CLAIM_LIST || task->claim == QS_CLAIM_VERIFY)
 			qs_task_set_phase(task, QS_PHASE_CREATING);

@@ -6,11 +6,10 @@ decides alone whether it is sent again (hazard 29).
 
 import re
 
-import psycopg
 import pytest
 
-from harness import FrontHandle, collection_points, new_extension_db, stays, wait_until
-from items import PAYLOAD, VECTOR, Items, WriteLoad, points_path
+from harness import FrontHandle, new_extension_db, stays, wait_until
+from items import Items, WriteLoad
 
 pytestmark = pytest.mark.faults
 
@@ -148,7 +147,7 @@ def test_converges_after_a_stall_and_a_hold(rig):
 
 
 def test_converges_after_faults_at_random_under_write_load(rig, rng):
-    """Every kind together, one request in six."""
+    """Twelve kinds together, about one request in six."""
     front = rig.front
     items = rig.items
     quick = ("500", "502", "503", "408", "reset in the body", "reset after applying", "truncated answer", "broken JSON",
@@ -161,9 +160,9 @@ def test_converges_after_faults_at_random_under_write_load(rig, rng):
                       "seed": rng.randrange(1 << 30), **rule})
     front.faults.faults_add(rules)
     items.insert(99_999)
-    with WriteLoad(items.db, sessions=3, first=100_000, pause=0.002) as load:
-        load.wait_more(1500, timeout=90)
-    assert sum(rule["fired"] for rule in front.faults.faults()) > 3
+    with WriteLoad(items.db, sessions=3, first=100_000, pause=0.01) as load:
+        wait_until(lambda: sum(rule["fired"] for rule in front.faults.faults()) > 8, 60, "nine faults")
+        load.wait_more(100)
     front.faults.clear_faults()
     items.converged(60)
     assert items.dead_letters() == {}
@@ -349,7 +348,8 @@ def test_answer(rig, name, rule, again, fenced):
     items.insert(key)
     items.converged()
     assert items.wait() is True
-    requests = [entry for entry in items.requests(since) if key in entry["ids"]]
+    # Of a body that was not read whole, the front knows no ids.
+    requests = [entry for entry in items.requests(since) if key in entry["ids"] or not entry["ids"]]
     assert len(requests) >= 2 if again else len(requests) == 1, requests
     assert requests[-1]["status"] == 200
     wait_until(lambda: items.epoch() > epoch if fenced else items.epoch() == epoch,
