@@ -49,15 +49,12 @@
 	extern int	qs_semicolon_after_function_info
 #endif
 
-/* 16 renamed relfilenodes to relfilenumbers, and what holds them to locators. */
+/* 16 renamed relfilenodes to relfilenumbers. */
 #if PG_VERSION_NUM >= 160000
 #define qs_relfilenumber(rel) ((rel)->rd_locator.relNumber)
-#define qs_locator(rel) ((rel)->rd_locator)
 #else
 typedef Oid RelFileNumber;
-typedef RelFileNode RelFileLocator;
 #define qs_relfilenumber(rel) ((rel)->rd_node.relNode)
-#define qs_locator(rel) ((rel)->rd_node)
 #endif
 
 /* 17 moved a process's place among all to MyProcNumber. */

@@ -7,7 +7,6 @@
  * belongs to a mirror that is gone; that is no reason for a COMMIT to fail.
  */
 #include "capture/append.h"
-#include "capture/page.h"
 
 #include "access/xact.h"
 #include "catalog/pg_class.h"
@@ -32,7 +31,7 @@ static int	nnotices = 0;
 static bool notices_lost = false;
 
 static void
-remember_notice(Oid segment, RelFileNumber relfilenumber, ItemPointer tid)
+remember_notice(Relation rel, ItemPointer tid)
 {
 	QsNotice   *notice;
 
@@ -42,8 +41,8 @@ remember_notice(Oid segment, RelFileNumber relfilenumber, ItemPointer tid)
 		return;
 	}
 	notice = &notices[nnotices++];
-	notice->segment = segment;
-	notice->relfilenumber = relfilenumber;
+	notice->segment = RelationGetRelid(rel);
+	notice->relfilenumber = qs_relfilenumber(rel);
 	notice->tid = *tid;
 }
 
@@ -79,95 +78,61 @@ close_segment(QsAppender *appender)
 	if (appender->rel != NULL)
 		RelationClose(appender->rel);
 	appender->rel = NULL;
-}
-
-/* The lock is kept to the end of the transaction, as ever. */
-static void
-lock_segment(QsAppender *appender, Oid segment)
-{
-	close_segment(appender);
-	LockRelationOid(segment, RowExclusiveLock);
-	appender->locked = segment;
-	appender->gone = false;
-	appender->cid = GetCurrentCommandId(true);
+	appender->opened = InvalidOid;
 }
 
 /*
  * Less than table_open does: no look into pg_class, which RelationIdGetRelation
  * repeats where it must, and no statistics, which nobody reads of a segment.
- * Another relation may have the OID of a segment that is gone.
+ * The lock is kept to the end of the transaction, as ever.
  */
 static void
-open_segment(QsAppender *appender)
+open_segment(QsAppender *appender, Oid segment)
 {
-	Relation	rel = RelationIdGetRelation(appender->locked);
+	Relation	rel;
 
-	if (rel != NULL && rel->rd_rel->relkind != RELKIND_MATVIEW)
-	{
-		RelationClose(rel);
-		rel = NULL;
-	}
+	close_segment(appender);
+	appender->opened = segment;
+	LockRelationOid(segment, RowExclusiveLock);
+	rel = RelationIdGetRelation(segment);
 	if (rel == NULL)
 	{
-		UnlockRelationOid(appender->locked, RowExclusiveLock);
-		appender->gone = true;
+		UnlockRelationOid(segment, RowExclusiveLock);
+		return;
+	}
+	if (rel->rd_rel->relkind != RELKIND_MATVIEW)
+	{
+		/* Another relation of the same OID as a segment that is gone. */
+		RelationClose(rel);
+		UnlockRelationOid(segment, RowExclusiveLock);
 		return;
 	}
 	appender->rel = rel;
+	appender->cid = GetCurrentCommandId(true);
 	if (appender->bulk)
 		appender->bulk_state = GetBulkInsertState();
-}
-
-/*
- * The worker may send writers to the other segment at any time, also between two
- * rows of a transaction.
- */
-static void
-choose_segment(QsAppender *appender, const QsTarget *target)
-{
-	Oid			segment = qs_target_segment(target);
-
-	if (appender->locked != segment)
-		lock_segment(appender, segment);
-}
-
-/* False: the segment is gone. */
-static bool
-ready(QsAppender *appender, int natts)
-{
-	if (appender->rel == NULL && !appender->gone)
-		open_segment(appender);
-	return appender->rel != NULL && RelationGetNumberOfAttributes(appender->rel) == natts;
 }
 
 /* Assigns a transaction id where nothing else has; logs and marks as any INSERT does. */
 static void
 append_tuple(QsAppender *appender, HeapTuple tuple)
 {
-	Relation	rel = appender->rel;
-
-	heap_insert(rel, tuple, appender->cid, APPEND_OPTIONS, appender->bulk_state);
-	remember_notice(appender->locked, qs_relfilenumber(rel), &tuple->t_self);
+	heap_insert(appender->rel, tuple, appender->cid, APPEND_OPTIONS, appender->bulk_state);
+	remember_notice(appender->rel, &tuple->t_self);
 }
 
-/* Beside the last one of this backend, where that is possible. */
-static void
-append_chunk(QsAppender *appender, HeapTuple tuple)
+/*
+ * The worker may send writers to the other segment at any time, also between two
+ * rows of a transaction.  False: the segment is gone.
+ */
+static bool
+ready(QsAppender *appender, const QsTarget *target, int natts)
 {
-	RelFileNumber storage;
+	Oid			segment = qs_target_segment(target);
 
-	if (appender->gone)
-		return;
-	if (!appender->bulk && qs_page_append(appender->locked, tuple, appender->cid, &storage))
-	{
-		remember_notice(appender->locked, storage, &tuple->t_self);
-		return;
-	}
-	if (!ready(appender, 1))
-		return;
-	append_tuple(appender, tuple);
-	if (!appender->bulk)
-		qs_page_remember(appender->rel, &tuple->t_self);
+	if (appender->opened != segment)
+		open_segment(appender, segment);
+	return appender->rel != NULL && RelationGetNumberOfAttributes(appender->rel) == natts;
 }
 
 /*
@@ -180,7 +145,7 @@ complete_row(QsRow *row, int length)
 	HeapTupleHeader header = (HeapTupleHeader) row->header.place;
 	char	   *value = (char *) row + offsetof(QsRow, length);
 
-	memset(header, 0, sizeof(row->header));
+	memset(header, 0, SizeofHeapTupleHeader);
 	HeapTupleHeaderSetNatts(header, 1);
 	header->t_infomask = HEAP_HASVARWIDTH;
 	header->t_hoff = offsetof(QsRow, length);
@@ -199,15 +164,14 @@ qs_append_chunk(QsAppender *appender, const QsTarget *target, QsRow *row, int le
 {
 	HeapTupleData tuple;
 
-	if (unlikely(qs_target_skips(target)))
+	if (unlikely(qs_target_skips(target)) || !ready(appender, target, 1))
 		return;
-	choose_segment(appender, target);
 	qs_chunk_stamp(row->chunk, GetCurrentTimestamp());
 	tuple.t_len = complete_row(row, length);
 	tuple.t_data = (HeapTupleHeader) row->header.place;
-	tuple.t_tableOid = appender->locked;
+	tuple.t_tableOid = appender->opened;
 	ItemPointerSetInvalid(&tuple.t_self);
-	append_chunk(appender, &tuple);
+	append_tuple(appender, &tuple);
 }
 
 void
@@ -217,8 +181,7 @@ qs_append_values(QsAppender *appender, const QsTarget *target, Datum *values, in
 	HeapTuple	tuple;
 
 	Assert(n <= QS_APPEND_MAX_VALUES);
-	choose_segment(appender, target);
-	if (!ready(appender, n))
+	if (!ready(appender, target, n))
 		return;
 	tuple = heap_form_tuple(RelationGetDescr(appender->rel), values, nulls);
 	append_tuple(appender, tuple);

@@ -28,9 +28,8 @@ typedef struct QsRow
 typedef struct QsAppender
 {
 	bool		bulk;			/* many rows: set before the first */
-	Oid			locked;			/* segment */
-	bool		gone;			/* it turned out not to be there: what is appended is dropped */
-	Relation	rel;			/* NULL: not opened */
+	Oid			opened;			/* segment; also one that turned out to be gone */
+	Relation	rel;			/* NULL: gone, what is appended is dropped */
 	BulkInsertState bulk_state;
 	CommandId	cid;
 } QsAppender;

@@ -363,7 +363,11 @@ argument_place(QsMirrorArguments *arguments, const char *name)
 	return NULL;
 }
 
-/* Version 1 has these six, after the version itself; more means a later version. */
+/*
+ * Version 1 has these six, after the version itself; more means a later version.
+ * Copies: the trigger is the relation cache's, which forgets it when the table
+ * changes, as by an index being made beside us.
+ */
 void
 qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments)
 {
@@ -379,7 +383,7 @@ qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments)
 		if (place == NULL)
 			known = false;
 		else
-			*place = trigger->tgargs[i + 1];
+			*place = pstrdup(trigger->tgargs[i + 1]);
 	}
 	if (!known || !arguments->server || !arguments->collection || !arguments->key ||
 		!arguments->vector || !arguments->payload || !arguments->distance)

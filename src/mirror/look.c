@@ -71,17 +71,6 @@ refuse_alias(const QsDefinition *definition, const QsAnswer *answer)
 							   quote_literal_cstr(copy)));
 }
 
-static const QsVectorConfig *
-find_vector(const QsCollectionInfo *info, const char *name)
-{
-	for (int i = 0; i < Min(info->vector_count, lengthof(info->vectors)); i++)
-	{
-		if (strcmp(info->vectors[i].name, name) == 0)
-			return &info->vectors[i];
-	}
-	return NULL;
-}
-
 /*
  * Dimension in the table's first rows, 0 where none has a vector.  An expression
  * runs as the table's owner, who will be the one that reads it.
@@ -123,7 +112,7 @@ static void
 check_vector(const QsDefinition *definition, const QsColumn *column, const QsCollectionInfo *info)
 {
 	const char *name = column->name ? column->name : "";
-	const QsVectorConfig *config = find_vector(info, name);
+	const QsVectorConfig *config = qs_json_find_vector(info, name);
 	int			dimension;
 
 	if (config == NULL)

@@ -334,6 +334,19 @@ qs_json_collection_info(const char *text, size_t length, QsCollectionInfo *info)
 	json_decref(document);
 }
 
+const QsVectorConfig *
+qs_json_find_vector(const QsCollectionInfo *info, const char *name)
+{
+	int			most = sizeof(info->vectors) / sizeof(info->vectors[0]);
+
+	for (int i = 0; i < info->vector_count && i < most; i++)
+	{
+		if (strcmp(info->vectors[i].name, name) == 0)
+			return &info->vectors[i];
+	}
+	return NULL;
+}
+
 static void
 take_text(char *to, size_t size, const json_t *value)
 {

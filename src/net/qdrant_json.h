@@ -55,6 +55,9 @@ typedef struct QsCollectionInfo
 /* GET /collections/{c} */
 extern void qs_json_collection_info(const char *text, size_t length, QsCollectionInfo *info);
 
+/* Vector of that name ("": the unnamed one) among the first 16; NULL: none. */
+extern const QsVectorConfig *qs_json_find_vector(const QsCollectionInfo *info, const char *name);
+
 /*
  * Who writes a collection, as its metadata says (GET /collections/{c}): an opaque
  * identity and a beat that changes while it lives.  Both "" where nobody said so.

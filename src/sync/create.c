@@ -151,17 +151,6 @@ create_collection(QsTask *task)
 	free(json);
 }
 
-static const QsVectorConfig *
-find_vector(const QsCollectionInfo *info, const char *name)
-{
-	for (int i = 0; i < Min(info->vector_count, lengthof(info->vectors)); i++)
-	{
-		if (strcmp(info->vectors[i].name, name) == 0)
-			return &info->vectors[i];
-	}
-	return NULL;
-}
-
 /* Compares an existing collection with the definition; false: the task failed. */
 static bool
 check_collection(QsTask *task, const QsCollectionInfo *info)
@@ -170,7 +159,7 @@ check_collection(QsTask *task, const QsCollectionInfo *info)
 	{
 		QsColumn   *column = list_nth(task->definition->vectors, i);
 		const char *name = column->name ? column->name : "";
-		const QsVectorConfig *config = find_vector(info, name);
+		const QsVectorConfig *config = qs_json_find_vector(info, name);
 
 		if (config == NULL)
 		{
