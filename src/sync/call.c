@@ -218,6 +218,9 @@ qs_endpoint_wait(QsEndpoint *endpoint, int milliseconds)
 void
 qs_endpoint_failed(QsEndpoint *endpoint)
 {
+	/* What was under way together fails together, and counts once. */
+	if (GetCurrentTimestamp() < endpoint->not_before)
+		return;
 	endpoint->failures++;
 	qs_endpoint_wait(endpoint, qs_backoff_ms(endpoint->failures, qs_random32()));
 }

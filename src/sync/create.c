@@ -11,6 +11,7 @@
 #include "net/outcome.h"
 #include "sync/task.h"
 
+#include "storage/lmgr.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -42,6 +43,7 @@ give_dimensions(QsTask *task)
 static void
 collection_is_there(QsTask *task)
 {
+	task->empty = false;
 	give_dimensions(task);
 	qs_task_succeeded(task);
 	qs_claim_start(task);
@@ -84,10 +86,14 @@ static bool
 find_dimensions(QsTask *task)
 {
 	volatile bool all = true;
+	volatile bool locked = false;
 	ErrorData  *volatile error = NULL;
+
+	task->empty = false;
 	qs_begin();
 	PG_TRY();
 	{
+		locked = ConditionalLockRelationOid(task->row.relid, AccessShareLock);
 		for (int i = 0; i < list_length(task->definition->vectors); i++)
 		{
 			const QsColumn *column = list_nth(task->definition->vectors, i);
@@ -109,6 +115,8 @@ find_dimensions(QsTask *task)
 	if (error == NULL)
 	{
 		qs_commit();
+		/* Nothing that could be sent: whoever waits need not wait for a first row. */
+		task->empty = !all && locked && task->rows_skipped == 0;
 		task->rows_skipped = 0;
 		return all;
 	}
@@ -131,10 +139,7 @@ create_collection(QsTask *task)
 	if (!find_dimensions(task))
 	{
 		if (task->not_before < GetCurrentTimestamp())
-		{
-			task->progress.error = NULL;
 			task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
-		}
 		return;
 	}
 	for (int i = 0; i < n; i++)
@@ -250,7 +255,7 @@ remote_dropped(void *arg, const QsHttpOutcome *outcome)
 	{
 		if (task->row.drop_collection || task->next_withdrawn ||
 			task->progress.next_nonce[0] == '\0')
-			task->remote_dropped = true;
+			qs_task_remote_dropped(task);
 		task->next_withdrawn = true;
 	}
 	else
@@ -274,7 +279,7 @@ drop_remote(QsTask *task)
 	if (task->progress.nonce[0] == '\0' &&
 		(task->progress.next_nonce[0] == '\0' || task->next_withdrawn))
 	{
-		task->remote_dropped = true;
+		qs_task_remote_dropped(task);
 		return;
 	}
 	/* A claim was under way: its alias may be there instead of the last one's. */
@@ -312,7 +317,7 @@ qs_drop_step(QsTask *task)
 		GetCurrentTimestamp() < task->not_before)
 		return;
 	if (!find_endpoint(task))
-		task->remote_dropped = true;
+		qs_task_remote_dropped(task);
 	else if (qs_endpoint_ready(task->endpoint))
 		drop_remote(task);
 }

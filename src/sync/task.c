@@ -214,10 +214,13 @@ qs_task_fail(QsTask *task, const char *format,...)
 void
 qs_task_retry_later(QsTask *task, const char *message)
 {
+	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz until;
 
-	task->tries++;
-	until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+	/* What was under way together fails together, and counts once. */
+	if (now >= task->not_before)
+		task->tries++;
+	until = TimestampTzPlusMilliseconds(now,
 										qs_backoff_ms(task->tries, qs_random32()));
 	task->not_before = Max(task->not_before, until);
 	qs_task_show_error(task, message);
@@ -234,6 +237,13 @@ qs_task_succeeded(QsTask *task)
 		task->progress.error_at = 0;
 		task->progress_dirty = true;
 	}
+}
+
+void
+qs_task_remote_dropped(QsTask *task)
+{
+	task->remote_dropped = true;
+	task->housekeep_after = 0;
 }
 
 char *
@@ -620,7 +630,7 @@ serve_waiters(QsTask *task)
 		qs_commit();
 	}
 	if (task->wait_number != 0 && qs_outbox_awaited(task->outbox) == 0 &&
-		task->progress.sweep_done >= task->wait_sweep)
+		(task->progress.sweep_done >= task->wait_sweep || task->empty))
 	{
 		/* The views then say what the waiter was told. */
 		show_counters(task);

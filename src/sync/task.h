@@ -126,6 +126,7 @@ typedef struct QsTask
 	int64		wait_sweep;		/* sweep that it needs */
 
 	bool		next_withdrawn; /* QS_PHASE_DROPPING: the alias of the claim under way is gone */
+	bool		empty;			/* QS_PHASE_CREATING: no row that tells the dimension */
 	bool		remote_dropped; /* … Qdrant's side is done */
 	TimestampTz housekeep_after;
 } QsTask;
@@ -141,6 +142,7 @@ extern void qs_task_show_error(QsTask *task, const char *message);
 /* A failure that passes: says so in the view, and waits longer each time. */
 extern void qs_task_retry_later(QsTask *task, const char *message);
 extern void qs_task_succeeded(QsTask *task);
+extern void qs_task_remote_dropped(QsTask *task);	/* Qdrant's side of a drop is done */
 extern void qs_task_tell_accepted(QsTask *task);
 
 /* Alias that writes go to, or the collection itself where the fence is by time. */

@@ -42,11 +42,10 @@ class Db:
         """A name that no other test uses, also on a server that others use."""
         return f"{prefix}_{self.name}"
 
-    def wait(self, table, timeout=30):
-        """qdrant_wait: until everything committed so far is in the collection."""
+    def wait(self, table=None, timeout=30):
+        """qdrant_wait: true once everything committed so far (of that table) is in its collection."""
         with contextlib.closing(self.connect()) as conn:
-            conn.execute(sql.SQL("SET statement_timeout = {}").format(sql.Literal(int(timeout * 1000))))
-            return rows_of(conn, "SELECT qdrant_wait(%s)", (table,))
+            return rows_of(conn, "SELECT qdrant_wait(%s::interval, %s::regclass)", (f"{timeout}s", table))[0][0]
 
     def drop(self):
         if self._conn is not None:
