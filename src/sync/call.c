@@ -24,10 +24,19 @@
 static QsHttp *http = NULL;
 static dlist_head endpoints = DLIST_STATIC_INIT(endpoints);
 
+/* Two more than for writes: a claim or a scroll does not wait for them. */
+#define CONNECTIONS_PER_HOST (qs_sync_connections + 2)
+
 void
 qs_calls_init(void)
 {
-	http = qs_http_create(qs_sync_connections + 2);
+	http = qs_http_create(CONNECTIONS_PER_HOST);
+}
+
+void
+qs_calls_apply_settings(void)
+{
+	qs_http_set_connections(http, CONNECTIONS_PER_HOST);
 }
 
 QsEndpoint *

@@ -62,6 +62,7 @@ struct QsCall
 };
 
 extern void qs_calls_init(void);
+extern void qs_calls_apply_settings(void);	/* after a reload */
 
 /*
  * Endpoint for server and role; the same for every mirror that names them.  It

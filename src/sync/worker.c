@@ -486,6 +486,7 @@ turn(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 		pin_settings();
+		qs_calls_apply_settings();
 	}
 	look_by_itself(GetCurrentTimestamp());
 	take_notices();
