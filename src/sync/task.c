@@ -16,6 +16,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /*
@@ -459,7 +460,9 @@ prepare(QsTask *task)
 	qs_begin();
 	PG_TRY();
 	{
-		if (ConditionalLockRelationOid(task->row.relid, AccessShareLock))
+		/* A table that was dropped meanwhile is found by the reload that follows. */
+		if (ConditionalLockRelationOid(task->row.relid, AccessShareLock) &&
+			SearchSysCacheExists1(RELOID, ObjectIdGetDatum(task->row.relid)))
 		{
 			if (task->stale)
 				compile(task);

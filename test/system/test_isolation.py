@@ -458,6 +458,7 @@ def test_owner_who_drops_his_own_leaves_the_extension(db, cluster, command):
     items.mirror(conn=conn)
     items.insert(1, 5, conn=conn)
     items.converged()
+    mark = cluster.log_mark()
     conn.execute(command)
     assert db.one("SELECT count(*) FROM pg_extension WHERE extname = 'qdrant_sync'") == 1
     assert db.one("SELECT to_regclass('mine.items')") is None
@@ -466,6 +467,7 @@ def test_owner_who_drops_his_own_leaves_the_extension(db, cluster, command):
     wait_until(lambda: db.one("SELECT count(*) FROM qdrant_internal.mirror") == 1, what="the mirror's row is reaped")
     segments = "SELECT count(*) FROM pg_class WHERE relkind = 'm' AND relnamespace = 'qdrant_internal'::regnamespace"
     wait_until(lambda: db.one(segments) == 4, what=lambda: f"its segments are reaped: {db.one(segments)}")
+    assert "has stopped" not in cluster.log_text(mark), cluster.log_tail()
 
 
 @faults
