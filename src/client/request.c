@@ -374,15 +374,6 @@ qs_send_request(const QsRequest *call, bool throw)
 	return answer;
 }
 
-QsAnswer *
-qs_request(const QsServer *server, const char *method, const char *path,
-		   const char *body, Size length, int timeout, bool throw)
-{
-	QsRequest	call = {server, method, path, body, length, timeout, strcmp(method, "GET") == 0};
-
-	return qs_send_request(&call, throw);
-}
-
 /* ---- names ------------------------------------------------------------ */
 
 static bool

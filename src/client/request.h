@@ -45,10 +45,6 @@ typedef struct QsRequest
  */
 extern QsAnswer *qs_send_request(const QsRequest *call, bool throw);
 
-/* The same; GET is a read, everything else is not. */
-extern QsAnswer *qs_request(const QsServer *server, const char *method, const char *path,
-							const char *body, Size length, int timeout, bool throw);
-
 /* The ERROR that qs_send_request raises for an answer of status 300 or more. */
 extern void qs_throw_status(const QsRequest *call, const QsAnswer *answer);
 

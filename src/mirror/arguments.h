@@ -45,7 +45,4 @@ extern QsDefinition *qs_definition_make(Relation rel, const QsMirrorArguments *a
 /* ERROR 22023 for a name that no collection of ours can have (hazard 31). */
 extern void qs_collection_check_name(const char *collection);
 
-/* Columns that payload => '*' leaves out: names, for the notice. */
-extern List *qs_definition_left_out(Relation rel);
-
 #endif							/* QS_ARGUMENTS_H */

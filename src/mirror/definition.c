@@ -265,12 +265,6 @@ qs_definition_make(Relation rel, const QsMirrorArguments *asked)
 	return resolve(rel, asked, rel->rd_rel->relowner);
 }
 
-List *
-qs_definition_left_out(Relation rel)
-{
-	return live_columns(rel, true);
-}
-
 QsDefinition *
 qs_definition_read(Oid relid)
 {

@@ -770,28 +770,21 @@ batch_finished(void *arg, const QsHttpOutcome *http)
 static void
 send_batch(QsTask *task, Batch *batch)
 {
-	StringInfoData rest;
-	char	   *path;
+	bool		deletes = batch->kind == BATCH_DELETE;
+	char	   *rest = qs_call_points(task->endpoint, deletes ? "points/delete" : "points");
+	char	   *path = qs_task_write_path(task, rest);
 	char	   *body = batch->body.data;
 
-	initStringInfo(&rest);
-	appendStringInfo(&rest, "/points%s?wait=true&timeout=%d",
-					 batch->kind == BATCH_DELETE ? "/delete" : "",
-					 Max(1, task->endpoint->server->timeout / 1000));
-	/* Replicas: the highest of them orders what comes at the same time. */
-	if (task->endpoint->in_cluster)
-		appendStringInfoString(&rest, "&ordering=medium");
-	path = qs_task_write_path(task, rest.data);
 	batch->epoch = task->progress.epoch;
 	batch->body.data = NULL;
 	dlist_push_tail(&task->flying, &batch->node);
 	task->nflying++;
-	batch->call = qs_call_write(task->endpoint, batch->kind == BATCH_DELETE ? "POST" : "PUT",
-								path, body, batch->body.len, batch_finished, batch);
+	batch->call = qs_call_write(task->endpoint, deletes ? "POST" : "PUT", path,
+								body, batch->body.len, batch_finished, batch);
 	if (task->slot != NULL)
 		pg_atomic_fetch_add_u64(&task->slot->requests, 1);
 	pfree(path);
-	pfree(rest.data);
+	pfree(rest);
 }
 
 void

@@ -256,6 +256,42 @@ qs_endpoints_next_wake(TimestampTz now)
 	return next;
 }
 
+char *
+qs_call_path(const char *name, const char *rest)
+{
+	StringInfoData path;
+
+	initStringInfo(&path);
+	appendStringInfoString(&path, "/collections/");
+	qs_append_percent_encoded(&path, name);
+	appendStringInfoString(&path, rest);
+	return path.data;
+}
+
+/* Replicas: the highest of them orders what comes at the same time. */
+char *
+qs_call_points(const QsEndpoint *endpoint, const char *points)
+{
+	return psprintf("/%s?wait=true&timeout=%d%s", points,
+					Max(1, endpoint->server->timeout / 1000),
+					endpoint->in_cluster ? "&ordering=medium" : "");
+}
+
+char *
+qs_call_body(char *json)
+{
+	char	   *body;
+
+	if (json == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory"),
+				 errdetail("A request to Qdrant could not be written.")));
+	body = MemoryContextStrdup(TopMemoryContext, json);
+	free(json);
+	return body;
+}
+
 static QsCall *
 start_call(QsCall *call, const char *method, const char *path, Size length)
 {

@@ -90,6 +90,18 @@ extern void qs_endpoint_wait(QsEndpoint *endpoint, int milliseconds);
 /* Earliest moment at which an endpoint's wait ends; 0: none waits. */
 extern TimestampTz qs_endpoints_next_wake(TimestampTz now);
 
+/* "/collections/", the name percent-encoded, and rest; palloc'd. */
+extern char *qs_call_path(const char *name, const char *rest);
+
+/*
+ * rest for a write of points: "points" and what every write is told, which is to
+ * wait, for how long, and in a cluster of Qdrant who orders it.  palloc'd.
+ */
+extern char *qs_call_points(const QsEndpoint *endpoint, const char *points);
+
+/* A body of net/qdrant_json.h, malloc'd and taken, for a call.  ERROR 53200 for NULL. */
+extern char *qs_call_body(char *json);
+
 /*
  * Starts a request.  path begins with "/"; body is palloc'd and handed over
  * (NULL: none).  Not inside a transaction.

@@ -16,7 +16,6 @@
 #include "net/outcome.h"
 #include "sync/task.h"
 
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /*
@@ -37,8 +36,6 @@
  */
 #define FAST_RENAME_MS 1000
 #define SLOW_RENAMES_MS (60 * 1000)
-
-static void list_aliases(QsTask *task, QsClaimStep step);
 
 static char *
 my_alias(const QsTask *task)
@@ -92,26 +89,16 @@ qs_claim_start(QsTask *task)
 		new_nonce(task->progress.next_nonce);
 	task->progress.phase = "claiming";
 	task->progress.owner = task->endpoint->owner;
-	qs_begin();
-	qs_progress_save(&task->progress);
-	qs_commit();
+	qs_task_save(task);
 	task->claim = QS_CLAIM_LIST;
 }
 
+/* An action on aliases; json is malloc'd and taken. */
 static void
-claim_call(QsTask *task, const char *method, const char *path, char *json, QsCallFinished finished)
+act(QsTask *task, char *json, QsCallFinished finished)
 {
-	char	   *body = NULL;
-
-	if (json != NULL)
-	{
-		body = MemoryContextStrdup(task->context, json);
-		free(json);
-	}
-	if (body == NULL)
-		task->call = qs_call_read(task->endpoint, method, path, NULL, finished, task);
-	else
-		task->call = qs_call_change(task->endpoint, method, path, body, finished, task);
+	task->call = qs_call_change(task->endpoint, "POST", "/collections/aliases",
+								qs_call_body(json), finished, task);
 }
 
 /* Transport failures and the server's own: again, from the list. */
@@ -216,14 +203,7 @@ withdrawn(void *arg, const QsHttpOutcome *outcome)
 	if (!step_answered(task, outcome))
 		return;
 	task->progress.next_nonce[0] = '\0';
-	qs_task_fail(task, "collection \"%s\" is written by another cluster or database; if that one is gone, qdrant_resume with take_over => true",
-				 task->row.collection);
-}
-
-static bool
-may_take_over(const QsTask *task)
-{
-	return task->row.take_over > task->progress.taken_over;
+	qs_task_fail_contested(task);
 }
 
 /* Claimed: what is in limbo can only meet an alias that is no more. */
@@ -242,7 +222,6 @@ claimed(QsTask *task)
 /* Aliases of the collection that are of this extension. */
 typedef struct Claims
 {
-	int			n;
 	const char *mine;			/* of this claim; NULL: not there */
 	const char *old;			/* that this claim may rename; NULL: none */
 	bool		old_is_seed;
@@ -271,7 +250,6 @@ sort_claims(QsTask *task, char **names, int n, Claims *claims)
 	{
 		if (strncmp(names[i], prefix, strlen(prefix)) != 0)
 			continue;
-		claims->n++;
 		if (strcmp(names[i], mine) == 0)
 			claims->mine = names[i];
 		else if (strcmp(names[i], seed) == 0 || strcmp(names[i], current) == 0 ||
@@ -298,9 +276,7 @@ sweep_if_our_alias_is_gone(QsTask *task, const Claims *claims)
 	if (task->progress.nonce[0] == '\0' || !seed_only || claims->mine || claims->other)
 		return;
 	qs_task_want_sweep(task);
-	qs_begin();
-	qs_progress_save(&task->progress);
-	qs_commit();
+	qs_task_save(task);
 }
 
 /* Decides the next step from the list of aliases. */
@@ -308,7 +284,7 @@ static void
 decide(QsTask *task, const Claims *claims)
 {
 	sweep_if_our_alias_is_gone(task, claims);
-	if (claims->other != NULL && may_take_over(task))
+	if (claims->other != NULL && qs_task_may_take_over(task))
 	{
 		strlcpy(task->claim_old, claims->other, sizeof(task->claim_old));
 		task->settle = true;
@@ -319,8 +295,7 @@ decide(QsTask *task, const Claims *claims)
 		if (claims->mine != NULL)
 			task->claim = QS_CLAIM_WITHDRAW;
 		else
-			qs_task_fail(task, "collection \"%s\" is written by another cluster or database; if that one is gone, qdrant_resume with take_over => true",
-						 task->row.collection);
+			qs_task_fail_contested(task);
 	}
 	else if (claims->mine != NULL && claims->old == NULL)
 		claimed(task);
@@ -361,10 +336,10 @@ listed(void *arg, const QsHttpOutcome *outcome)
 }
 
 static void
-list_aliases(QsTask *task, QsClaimStep step)
+list_aliases(QsTask *task)
 {
-	task->claim = step;
-	claim_call(task, "GET", qs_task_collection_path(task, "/aliases"), NULL, listed);
+	task->call = qs_call_read(task->endpoint, "GET", qs_task_collection_path(task, "/aliases"),
+							  NULL, listed, task);
 }
 
 static void
@@ -384,11 +359,8 @@ settled(QsTask *task)
 {
 	task->claim = QS_CLAIM_IDLE;
 	task->settle = false;
-	qs_begin();
-	task->progress.phase = qs_task_sweep_wanted(task) > task->progress.sweep_done
-		? "sweeping" : "live";
-	qs_progress_save(&task->progress);
-	qs_commit();
+	task->progress.phase = qs_task_active_phase(task);
+	qs_task_save(task);
 	qs_task_set_phase(task, QS_PHASE_ACTIVE);
 	qs_task_succeeded(task);
 	qs_batch_reopen_doubtful(task);
@@ -447,27 +419,21 @@ qs_claim_step(QsTask *task)
 			qs_claim_start(task);
 			break;
 		case QS_CLAIM_LIST:
-			list_aliases(task, QS_CLAIM_LIST);
-			break;
 		case QS_CLAIM_VERIFY:
-			list_aliases(task, QS_CLAIM_VERIFY);
+			list_aliases(task);
 			break;
 		case QS_CLAIM_SEED:
-			claim_call(task, "POST", "/collections/aliases",
-					   qs_json_create_alias(task->row.collection, seed_alias(task)), changed);
+			act(task, qs_json_create_alias(task->row.collection, seed_alias(task)), changed);
 			break;
 		case QS_CLAIM_RENAME:
 			task->rename_sent = GetCurrentTimestamp();
-			claim_call(task, "POST", "/collections/aliases",
-					   qs_json_rename_alias(task->claim_old, my_alias(task)), renamed);
+			act(task, qs_json_rename_alias(task->claim_old, my_alias(task)), renamed);
 			break;
 		case QS_CLAIM_EXTRA:
-			claim_call(task, "POST", "/collections/aliases",
-					   qs_json_delete_alias(task->claim_old), changed);
+			act(task, qs_json_delete_alias(task->claim_old), changed);
 			break;
 		case QS_CLAIM_WITHDRAW:
-			claim_call(task, "POST", "/collections/aliases",
-					   qs_json_delete_alias(my_alias(task)), withdrawn);
+			act(task, qs_json_delete_alias(my_alias(task)), withdrawn);
 			break;
 		case QS_CLAIM_SETTLE:
 			settle(task);

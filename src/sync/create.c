@@ -12,7 +12,6 @@
 #include "sync/task.h"
 
 #include "storage/lmgr.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* How often an empty table is looked at for a first row that has a vector. */
@@ -133,7 +132,6 @@ create_collection(QsTask *task)
 {
 	QsVectorConfig configs[16];
 	int			n = list_length(task->definition->vectors);
-	char	   *json;
 
 	memset(task->dimensions, 0, sizeof(task->dimensions));
 	if (!find_dimensions(task))
@@ -150,10 +148,8 @@ create_collection(QsTask *task)
 		configs[i].size = task->dimensions[i];
 		strlcpy(configs[i].distance, task->definition->distance, sizeof(configs[i].distance));
 	}
-	json = qs_json_create_collection(configs, n);
 	task->call = qs_call_change(task->endpoint, "PUT", qs_task_collection_path(task, ""),
-								MemoryContextStrdup(task->context, json), created, task);
-	free(json);
+								qs_call_body(qs_json_create_collection(configs, n)), created, task);
 }
 
 /* Compares an existing collection with the definition; false: the task failed. */
@@ -195,7 +191,7 @@ is_somebody_elses(const QsTask *task, const QsCollectionInfo *info)
 {
 	return info->points > 0 && !task->progress.collection_made &&
 		task->progress.nonce[0] == '\0' && task->progress.next_nonce[0] == '\0' &&
-		task->row.take_over <= task->progress.taken_over;
+		!qs_task_may_take_over(task);
 }
 
 static void
@@ -268,29 +264,27 @@ remote_dropped(void *arg, const QsHttpOutcome *outcome)
 static void
 drop_remote(QsTask *task)
 {
-	char	   *json;
+	QsProgress *progress = &task->progress;
+	char	   *alias;
 
 	if (task->row.drop_collection)
 	{
 		task->call = qs_call_change(task->endpoint, "DELETE", qs_task_collection_path(task, ""),
-								  NULL, remote_dropped, task);
+									NULL, remote_dropped, task);
 		return;
 	}
-	if (task->progress.nonce[0] == '\0' &&
-		(task->progress.next_nonce[0] == '\0' || task->next_withdrawn))
+	/* A claim was under way: its alias may be there instead of the last one's. */
+	if (progress->next_nonce[0] != '\0' && !task->next_withdrawn)
+		alias = qs_task_alias(task, progress->epoch + 1, progress->next_nonce);
+	else if (progress->nonce[0] != '\0')
+		alias = qs_task_alias(task, progress->epoch, progress->nonce);
+	else
 	{
 		qs_task_remote_dropped(task);
 		return;
 	}
-	/* A claim was under way: its alias may be there instead of the last one's. */
-	if (task->progress.next_nonce[0] != '\0' && !task->next_withdrawn)
-		json = qs_json_delete_alias(qs_task_alias(task, task->progress.epoch + 1,
-												  task->progress.next_nonce));
-	else
-		json = qs_json_delete_alias(qs_task_alias(task, task->progress.epoch, task->progress.nonce));
 	task->call = qs_call_change(task->endpoint, "POST", "/collections/aliases",
-							  MemoryContextStrdup(task->context, json), remote_dropped, task);
-	free(json);
+								qs_call_body(qs_json_delete_alias(alias)), remote_dropped, task);
 }
 
 /* Server and key of the last claim; false: there is nobody to tell. */

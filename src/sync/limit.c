@@ -27,10 +27,7 @@ qs_limit_check(QsTask *task)
 		pfree(task->skippers);
 	task->skippers = NULL;
 	qs_task_want_sweep(task);
-	qs_begin();
-	qs_progress_save(&task->progress);
-	qs_commit();
-	task->progress_dirty = false;
+	qs_task_save(task);
 	pg_atomic_write_u32(&task->slot->skipping, 1);
 	ereport(LOG,
 			(errmsg("qdrant_sync: the outbox of collection \"%s\" has reached its limit of %d kB (qdrant_sync.outbox_limit)",

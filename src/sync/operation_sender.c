@@ -335,7 +335,6 @@ send_first(Queue *queue)
 {
 	Operation  *operation = dlist_head_element(Operation, node, &queue->waiting);
 	Letter		letter = {0};
-	StringInfoData path;
 	MemoryContext turn = CurrentMemoryContext;
 	char	   *body = NULL;
 	char	   *error = NULL;
@@ -363,13 +362,10 @@ send_first(Queue *queue)
 		bury_first(queue, error, 0);
 		return;
 	}
-	initStringInfo(&path);
-	appendStringInfoString(&path, "/collections/");
-	qs_append_percent_encoded(&path, queue->collection);
-	appendStringInfo(&path, "/points?wait=true&timeout=%d",
-					 Max(1, queue->endpoint->server->timeout / 1000));
-	queue->call = qs_call_write(queue->endpoint, "PUT", path.data, body, letter.length,
-								operation_finished, queue);
+	queue->call = qs_call_write(queue->endpoint, "PUT",
+								qs_call_path(queue->collection,
+											 qs_call_points(queue->endpoint, "points")),
+								body, letter.length, operation_finished, queue);
 }
 
 /* Its server as it is now; false: not usable in this turn. */

@@ -17,7 +17,6 @@
 
 #include "access/xlog.h"
 #include "common/hashfn.h"
-#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #define BEAT_MS (10 * 1000)
@@ -68,7 +67,7 @@ qs_owner_agrees(QsTask *task, const char *document, Size length)
 
 	qs_json_writer(document, length, &writer);
 	if (is_mine(&writer) || task->progress.nonce[0] == '\0' ||
-		task->row.take_over > task->progress.taken_over)
+		qs_task_may_take_over(task))
 		return true;
 	if (task->watch_until == 0 || strcmp(task->watched_owner, writer.owner) != 0)
 	{
@@ -79,8 +78,7 @@ qs_owner_agrees(QsTask *task, const char *document, Size length)
 	if (strcmp(task->watched_beat, writer.beat) != 0)
 	{
 		task->watch_until = 0;
-		qs_task_fail(task, "collection \"%s\" is written by another cluster or database; if that one is gone, qdrant_resume with take_over => true",
-					 task->row.collection);
+		qs_task_fail_contested(task);
 		return false;
 	}
 	if (now >= task->watch_until)
@@ -110,7 +108,6 @@ qs_owner_beat(QsTask *task)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	QsWriter	writer;
-	char	   *json;
 
 	if (task->silent || task->beat_call != NULL || now < task->beat_after ||
 		task->progress.fence_by_time)
@@ -118,10 +115,6 @@ qs_owner_beat(QsTask *task)
 	task->beat_after = TimestampTzPlusMilliseconds(now, BEAT_MS);
 	strlcpy(writer.owner, identity(), sizeof(writer.owner));
 	snprintf(writer.beat, sizeof(writer.beat), INT64_FORMAT, (int64) now);
-	json = qs_json_set_writer(&writer);
-	if (json == NULL)
-		return;
 	task->beat_call = qs_call_change(task->endpoint, "PATCH", qs_task_collection_path(task, ""),
-									 MemoryContextStrdup(task->context, json), beaten, task);
-	free(json);
+									 qs_call_body(qs_json_set_writer(&writer)), beaten, task);
 }

@@ -95,15 +95,6 @@ look_at_table(QsTask *task, Oid *file, BlockNumber *blocks)
 	return found;
 }
 
-static void
-save(QsTask *task)
-{
-	qs_begin();
-	qs_progress_save(&task->progress);
-	qs_commit();
-	task->progress_dirty = false;
-}
-
 /* Rows that come later are captured: the length now is the end. */
 static void
 start_backfill(QsTask *task)
@@ -123,7 +114,7 @@ start_backfill(QsTask *task)
 	task->progress.backfill_started = GetCurrentTimestamp();
 	task->progress.backfill_finished = 0;
 	task->backfill_cursor = 0;
-	save(task);
+	qs_task_save(task);
 }
 
 /*
@@ -181,9 +172,8 @@ finish_sweep(QsTask *task)
 		task->progress.sweep_done = task->sweep_number;
 		task->progress.backfill_finished = GetCurrentTimestamp();
 	}
-	task->progress.phase = qs_task_sweep_wanted(task) > task->progress.sweep_done
-		? "sweeping" : "live";
-	save(task);
+	task->progress.phase = qs_task_active_phase(task);
+	qs_task_save(task);
 }
 
 /* An id of the collection as a key; false: no key of this mirror has that id. */
@@ -329,12 +319,10 @@ page_answered(void *arg, const QsHttpOutcome *outcome)
 static void
 ask_for_page(QsTask *task)
 {
-	char	   *json = qs_json_scroll(PAGE_IDS, task->progress.scroll_offset);
-
 	task->call = qs_call_read(task->endpoint, "POST",
 							  qs_task_collection_path(task, "/points/scroll"),
-							  MemoryContextStrdup(task->context, json), page_answered, task);
-	free(json);
+							  qs_call_body(qs_json_scroll(PAGE_IDS, task->progress.scroll_offset)),
+							  page_answered, task);
 }
 
 /* All suspects of the page are settled: the next one, or the backfill. */

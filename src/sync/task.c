@@ -120,14 +120,22 @@ qs_task_create(MemoryContext parent, const QsMirrorRow *row)
 	return task;
 }
 
-void
-qs_task_free(QsTask *task)
+/* All requests under way are given up: to the server they are in doubt. */
+static void
+give_up_requests(QsTask *task)
 {
 	qs_batch_drop_all(task);
 	if (task->call != NULL)
 		qs_call_cancel(task->call);
 	if (task->beat_call != NULL)
 		qs_call_cancel(task->beat_call);
+	task->call = task->beat_call = NULL;
+}
+
+void
+qs_task_free(QsTask *task)
+{
+	give_up_requests(task);
 	if (task->slot != NULL)
 		qs_mirror_slot_free(task->slot);
 	if (task->reader != NULL)
@@ -213,6 +221,34 @@ qs_task_fail(QsTask *task, const char *format,...)
 }
 
 void
+qs_task_fail_contested(QsTask *task)
+{
+	qs_task_fail(task, "collection \"%s\" is written by another cluster or database; if that one is gone, qdrant_resume with take_over => true",
+				 task->row.collection);
+}
+
+bool
+qs_task_may_take_over(const QsTask *task)
+{
+	return task->row.take_over > task->progress.taken_over;
+}
+
+const char *
+qs_task_active_phase(const QsTask *task)
+{
+	return qs_task_sweep_wanted(task) > task->progress.sweep_done ? "sweeping" : "live";
+}
+
+void
+qs_task_save(QsTask *task)
+{
+	qs_begin();
+	qs_progress_save(&task->progress);
+	qs_commit();
+	task->progress_dirty = false;
+}
+
+void
 qs_task_retry_later(QsTask *task, const char *message)
 {
 	TimestampTz now = GetCurrentTimestamp();
@@ -253,22 +289,10 @@ qs_task_alias(const QsTask *task, int64 epoch, const char *nonce)
 	return psprintf("%s__qs_" INT64_FORMAT "_%s", task->row.collection, epoch, nonce);
 }
 
-static char *
-path_of(const char *name, const char *rest)
-{
-	StringInfoData path;
-
-	initStringInfo(&path);
-	appendStringInfoString(&path, "/collections/");
-	qs_append_percent_encoded(&path, name);
-	appendStringInfoString(&path, rest);
-	return path.data;
-}
-
 char *
 qs_task_collection_path(const QsTask *task, const char *rest)
 {
-	return path_of(task->row.collection, rest);
+	return qs_call_path(task->row.collection, rest);
 }
 
 char *
@@ -276,7 +300,7 @@ qs_task_write_path(const QsTask *task, const char *rest)
 {
 	if (task->progress.fence_by_time)
 		return qs_task_collection_path(task, rest);
-	return path_of(qs_task_alias(task, task->progress.epoch, task->progress.nonce), rest);
+	return qs_call_path(qs_task_alias(task, task->progress.epoch, task->progress.nonce), rest);
 }
 
 bool
@@ -309,12 +333,7 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	{
 		if (task->phase != QS_PHASE_DROPPING)
 		{
-			qs_batch_drop_all(task);
-			if (task->call != NULL)
-				qs_call_cancel(task->call);
-			if (task->beat_call != NULL)
-				qs_call_cancel(task->beat_call);
-			task->call = task->beat_call = NULL;
+			give_up_requests(task);
 			task->not_before = 0;
 			qs_task_set_phase(task, QS_PHASE_DROPPING);
 		}

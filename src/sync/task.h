@@ -145,6 +145,18 @@ extern void qs_task_succeeded(QsTask *task);
 extern void qs_task_remote_dropped(QsTask *task);	/* Qdrant's side of a drop is done */
 extern void qs_task_tell_accepted(QsTask *task);
 
+/* Makes progress durable at once, in a transaction of its own. */
+extern void qs_task_save(QsTask *task);
+
+/* Another cluster or database writes the collection: stops, and says what to do. */
+extern void qs_task_fail_contested(QsTask *task);
+
+/* qdrant_mirror or qdrant_resume allowed to take the collection, and it was not taken since. */
+extern bool qs_task_may_take_over(const QsTask *task);
+
+/* For the view, of a mirror whose rows go out: sweeping or live; a literal. */
+extern const char *qs_task_active_phase(const QsTask *task);
+
 /* Alias that writes go to, or the collection itself where the fence is by time. */
 extern char *qs_task_write_path(const QsTask *task, const char *rest);
 extern char *qs_task_collection_path(const QsTask *task, const char *rest);

@@ -181,3 +181,18 @@ def test_prepared_transaction_with_operations_is_refused(db, target):
     upsert(conn, target, 1, 1)
     with pytest.raises(psycopg.errors.FeatureNotSupported):
         conn.execute("PREPARE TRANSACTION 'never'")
+
+
+@faults
+def test_operation_in_a_cluster_of_qdrant_asks_for_an_order_as_rows_do(db, front):
+    front.faults.configure(peers=3)
+    try:
+        target = db.collection("written")
+        db.sql("SELECT qdrant_create_collection(%s, '{\"size\": 4, \"distance\": \"Dot\"}')", (target,))
+        since = front.faults.log()[-1]["n"]
+        upsert(db.conn, target, 1, 1)
+        wait_until(lambda: payload(front, target, 1) == 1, what="the operation to arrive")
+        writes = front.faults.log(method="PUT", path_regex="/points$", since=since)
+        assert writes and all("ordering=medium" in entry["query"] for entry in writes)
+    finally:
+        front.faults.configure(peers=1)
