@@ -60,8 +60,10 @@ CREATE TABLE qdrant_internal.mirror (
 	database oid NOT NULL,				-- of the database that armed it
 	server text NOT NULL,
 	collection text NOT NULL,
-	key_attnum smallint NOT NULL,
-	key_type oid NOT NULL,
+	key_rule "char" NOT NULL,			-- i: integer, u: uuid, h: UUIDv5 of the key's text
+	key_attnums smallint[] NOT NULL,
+	key_types oid[] NOT NULL,
+	columns smallint[],					-- whose change counts; NULL: any column's
 	segment_a oid NOT NULL,
 	segment_b oid NOT NULL,
 	paused boolean NOT NULL DEFAULT false,
@@ -138,7 +140,7 @@ CREATE FUNCTION qdrant_mirror(source regclass, vector text DEFAULT NULL, payload
 	row_filter text DEFAULT NULL, collection text DEFAULT NULL, key text DEFAULT NULL,
 	distance text DEFAULT 'Cosine', indexes text DEFAULT NULL, vectors_config jsonb DEFAULT NULL,
 	sparse_vectors_config jsonb DEFAULT NULL, collection_config jsonb DEFAULT NULL,
-	server text DEFAULT NULL, take_over boolean DEFAULT false) RETURNS void
+	server text DEFAULT NULL, take_over boolean DEFAULT false, omit_nulls boolean DEFAULT false) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_mirror';
 
 CREATE FUNCTION qdrant_unmirror(source regclass, drop_collection boolean DEFAULT false) RETURNS void
@@ -233,7 +235,7 @@ COMMENT ON SCHEMA qdrant_internal IS
 'Tables, outbox segments and functions that qdrant_sync uses itself. Look at the views qdrant_mirrors, qdrant_backfills, qdrant_dead_letters and qdrant_workers instead.';
 COMMENT ON FOREIGN DATA WRAPPER qdrant_fdw IS
 'Holds the registered Qdrant servers; it has no foreign tables. Options of a server: url (http or https, no user name, query or fragment), connect_timeout (ms or with a unit; default 5s), timeout (what Qdrant may take for a write; default 60s). Option of a user mapping: api_key.';
-COMMENT ON FUNCTION qdrant_mirror(regclass, text, text, text, text, text, text, text, jsonb, jsonb, jsonb, text, boolean) IS
+COMMENT ON FUNCTION qdrant_mirror(regclass, text, text, text, text, text, text, text, jsonb, jsonb, jsonb, text, boolean, boolean) IS
 'Keeps a Qdrant collection equal to the table: transactional DDL, which its owner may call; the collection is made and filled after COMMIT. vector, payload: SELECT lists over the row''s columns. vector NULL: the only column that is a vector; one without AS is the unnamed vector. payload ''*'': every column that is not a vector; '''' or NULL: none. collection NULL: named as the table. distance: Cosine, Dot, Euclid or Manhattan. server NULL: the setting qdrant_sync.server, or the only registered one. take_over: the collection may hold points, and those that are no rows of the table are removed. row_filter, key, indexes and the _config arguments are not supported yet. Errors: 42809 and 0A000 for a table that cannot be mirrored, 42710 where table or collection has a mirror or the collection has points, 22023 for a collection of another shape, 55P03 where the table stays locked for 3 s (names the holder), 42501, 42704.';
 COMMENT ON FUNCTION qdrant_unmirror(regclass, boolean) IS
 'Ends the mirror of a table, with what it had still to send; transactional. drop_collection: the collection is deleted after COMMIT. Returns NULL for a NULL argument. ERROR 42704 where the table has no mirror.';

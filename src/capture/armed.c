@@ -90,7 +90,7 @@ read_catalog(QsArmed *armed)
 	armed->armed = row != NULL && row->ours;
 	if (!armed->armed)
 		return;
-	set_key(armed, row->key_attnum);
+	set_key(armed, row->key.attnums[0]);
 	if (target->mirror == row->id && target->segments[0] == row->segments[0] &&
 		target->segments[1] == row->segments[1] && armed->kind == kind)
 		return;

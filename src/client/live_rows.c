@@ -76,11 +76,11 @@ keys_of(const QsMirrorRow *mirror, const QsHit *hits, int n, int *positions)
 
 	for (int i = 0; i < n; i++)
 	{
-		if (key_of(&hits[i], mirror->key_type, &keys[count]))
+		if (key_of(&hits[i], mirror->key.types[0], &keys[count]))
 			positions[count++] = i;
 	}
-	get_typlenbyvalalign(mirror->key_type, &length, &by_value, &align);
-	return construct_array(keys, count, mirror->key_type, length, by_value, align);
+	get_typlenbyvalalign(mirror->key.types[0], &length, &by_value, &align);
+	return construct_array(keys, count, mirror->key.types[0], length, by_value, align);
 }
 
 /* ---- the plan --------------------------------------------------------- */
@@ -111,7 +111,7 @@ plan_text(const QsMirrorRow *mirror)
 	return psprintf("SELECT %s, asked.n FROM pg_catalog.unnest($1) WITH ORDINALITY AS asked(key, n)"
 					" JOIN %s AS %s ON %s.%s OPERATOR(pg_catalog.=) asked.key ORDER BY asked.n",
 					row, quote_qualified_identifier(schema, table), row, row,
-					quote_identifier(get_attname(mirror->relid, mirror->key_attnum, false)));
+					quote_identifier(get_attname(mirror->relid, mirror->key.attnums[0], false)));
 }
 
 static KeptPlan *
@@ -155,14 +155,14 @@ plan_for(const QsMirrorRow *mirror)
 	KeptPlan   *kept = find_kept(mirror->relid);
 
 	if (kept->text != NULL &&
-		(strcmp(kept->text, text) != 0 || kept->key_type != mirror->key_type))
+		(strcmp(kept->text, text) != 0 || kept->key_type != mirror->key.types[0]))
 	{
 		pfree(kept->text);
 		kept->text = NULL;
 		SPI_freeplan(kept->plan);
 	}
 	if (kept->text == NULL)
-		make_plan(kept, text, mirror->key_type);
+		make_plan(kept, text, mirror->key.types[0]);
 	return kept->plan;
 }
 

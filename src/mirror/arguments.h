@@ -1,6 +1,6 @@
 /*
  * arguments.h
- *		A mirror's definition as text: the arguments of its trigger.
+ *		A mirror's definition as text: the argument of its trigger.
  */
 #ifndef QS_ARGUMENTS_H
 #define QS_ARGUMENTS_H
@@ -8,14 +8,21 @@
 #include "mirror/definition.h"
 #include "utils/reltrigger.h"
 
+/* Texts are NULL where nothing was said. */
 typedef struct QsMirrorArguments
 {
 	const char *server;
 	const char *collection;		/* NULL when asked for: the table's name */
-	const char *key;
+	const char *key;			/* NULL when asked for: the primary key */
 	const char *vector;			/* NULL when asked for: the only vector column */
 	const char *payload;		/* "*", "" or a SELECT list */
+	const char *row_filter;
 	const char *distance;
+	const char *indexes;
+	const char *vectors_config; /* JSON texts, as the two below */
+	const char *sparse_vectors_config;
+	const char *collection_config;
+	bool		omit_nulls;
 } QsMirrorArguments;
 
 /* Our triggers on the relation; false where the row trigger is missing. */
@@ -30,11 +37,11 @@ extern bool qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers);
 /* Do they still fire for everything, whatever session_replication_role? */
 extern bool qs_mirror_triggers_whole(const QsMirrorTriggers *triggers);
 
-/* Arguments of the row trigger; ERROR where they are not ours. */
+/* Argument of the row trigger; ERROR where it is not ours. */
 extern void qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments);
 
-/* The statement that makes the row trigger with the definition in it. */
-extern char *qs_arguments_trigger_statement(const QsDefinition *definition);
+/* The definition as the trigger's argument: a JSON object. */
+extern char *qs_arguments_text(const QsDefinition *definition);
 
 /*
  * Resolves what a user asked for, with defaults filled in, and what he may not

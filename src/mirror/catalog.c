@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "commands/extension.h"
 #include "executor/spi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
@@ -36,8 +37,10 @@ enum
 	MIRROR_DATABASE,
 	MIRROR_SERVER,
 	MIRROR_COLLECTION,
-	MIRROR_KEY_ATTNUM,
-	MIRROR_KEY_TYPE,
+	MIRROR_KEY_RULE,
+	MIRROR_KEY_ATTNUMS,
+	MIRROR_KEY_TYPES,
+	MIRROR_COLUMNS_THAT_COUNT,
 	MIRROR_SEGMENT_A,
 	MIRROR_SEGMENT_B,
 	MIRROR_PAUSED,
@@ -195,6 +198,31 @@ qs_execute_as_owner(const char *statement, int n, const int64 *parameters)
 	return rows;
 }
 
+/* Of an array of smallint that has no null; palloc'd. */
+static AttrNumber *
+read_attnums(Datum value, int *n)
+{
+	ArrayType  *array = DatumGetArrayTypeP(value);
+
+	*n = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+	return (AttrNumber *) ARR_DATA_PTR(array);
+}
+
+static void
+read_key(QsKeySpec *key, const Datum *values)
+{
+	ArrayType  *types = DatumGetArrayTypeP(values[MIRROR_KEY_TYPES - 1]);
+	int			n;
+	AttrNumber *attnums = read_attnums(values[MIRROR_KEY_ATTNUMS - 1], &n);
+
+	if (n < 1 || n > INDEX_MAX_KEYS || ArrayGetNItems(ARR_NDIM(types), ARR_DIMS(types)) != n)
+		elog(ERROR, "unexpected key in table %s.mirror", QS_SCHEMA);
+	key->rule = (QsKeyRule) DatumGetChar(values[MIRROR_KEY_RULE - 1]);
+	key->n = n;
+	memcpy(key->attnums, attnums, n * sizeof(AttrNumber));
+	memcpy(key->types, ARR_DATA_PTR(types), n * sizeof(Oid));
+}
+
 static QsMirrorRow *
 read_row(HeapTuple tuple, TupleDesc desc)
 {
@@ -213,8 +241,10 @@ read_row(HeapTuple tuple, TupleDesc desc)
 		DatumGetObjectId(values[MIRROR_DATABASE - 1]) == MyDatabaseId;
 	row->server = TextDatumGetCString(values[MIRROR_SERVER - 1]);
 	row->collection = TextDatumGetCString(values[MIRROR_COLLECTION - 1]);
-	row->key_attnum = DatumGetInt16(values[MIRROR_KEY_ATTNUM - 1]);
-	row->key_type = DatumGetObjectId(values[MIRROR_KEY_TYPE - 1]);
+	read_key(&row->key, values);
+	row->ncolumns = -1;
+	if (!nulls[MIRROR_COLUMNS_THAT_COUNT - 1])
+		row->columns = read_attnums(values[MIRROR_COLUMNS_THAT_COUNT - 1], &row->ncolumns);
 	row->segments[0] = DatumGetObjectId(values[MIRROR_SEGMENT_A - 1]);
 	row->segments[1] = DatumGetObjectId(values[MIRROR_SEGMENT_B - 1]);
 	row->paused = DatumGetBool(values[MIRROR_PAUSED - 1]);

@@ -35,8 +35,10 @@
 #include "storage/sinvaladt.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
 
@@ -59,7 +61,8 @@ enum
 	ARG_SPARSE_VECTORS_CONFIG,
 	ARG_COLLECTION_CONFIG,
 	ARG_SERVER,
-	ARG_TAKE_OVER
+	ARG_TAKE_OVER,
+	ARG_OMIT_NULLS
 };
 
 PG_FUNCTION_INFO_V1(qs_mirror);
@@ -187,7 +190,9 @@ make_triggers(const QsDefinition *definition)
 	const char *table = quote_qualified_identifier(definition->schema, definition->table);
 
 	SPI_connect();
-	run_ddl(qs_arguments_trigger_statement(definition));
+	run_ddl(psprintf("CREATE TRIGGER %s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW "
+					 "EXECUTE FUNCTION " QS_SCHEMA ".capture(%s)",
+					 QS_TRIGGER, table, quote_literal_cstr(qs_arguments_text(definition))));
 	run_ddl(psprintf("CREATE TRIGGER %s AFTER TRUNCATE ON %s FOR EACH STATEMENT "
 					 "EXECUTE FUNCTION " QS_SCHEMA ".capture_truncate()",
 					 QS_TRUNCATE_TRIGGER, table));
@@ -238,11 +243,48 @@ tell(Oid relid)
 	qs_at_commit_reload();
 }
 
-static void
-insert_row(const QsDefinition *definition, int64 id, const Oid segments[2], bool take_over)
+static Datum
+attnum_array(Datum *elements, int n)
 {
-	Oid			types[] = {INT8OID, OIDOID, INT8OID, OIDOID, TEXTOID, TEXTOID,
-		INT2OID, OIDOID, OIDOID, OIDOID, INT8OID};
+	return PointerGetDatum(construct_array(elements, n, INT2OID, sizeof(int16), true, TYPALIGN_SHORT));
+}
+
+static void
+key_arrays(const QsKeySpec *key, Datum *attnums, Datum *types)
+{
+	Datum		numbers[INDEX_MAX_KEYS];
+	Datum		oids[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < key->n; i++)
+	{
+		numbers[i] = Int16GetDatum(key->attnums[i]);
+		oids[i] = ObjectIdGetDatum(key->types[i]);
+	}
+	*attnums = attnum_array(numbers, key->n);
+	*types = PointerGetDatum(construct_array(oids, key->n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+/* *isnull: any column's change counts. */
+static Datum
+columns_array(const QsDefinition *definition, bool *isnull)
+{
+	Datum	   *numbers = palloc((bms_num_members(definition->columns) + 1) * sizeof(Datum));
+	int			attnum = -1;
+	int			n = 0;
+
+	*isnull = definition->all_columns;
+	while ((attnum = bms_next_member(definition->columns, attnum)) >= 0)
+		numbers[n++] = Int16GetDatum(attnum);
+	return attnum_array(numbers, n);
+}
+
+/* Writes the row of that id, or what of it the definition says. */
+static void
+write_row(const char *statement, const QsDefinition *definition, int64 id, const Oid segments[2],
+		  bool take_over)
+{
+	Oid			types[] = {INT8OID, OIDOID, INT8OID, OIDOID, TEXTOID, TEXTOID, CHAROID,
+		INT2ARRAYOID, OIDARRAYOID, INT2ARRAYOID, OIDOID, OIDOID, INT8OID};
 	Datum		values[] = {
 		Int64GetDatum(id),
 		ObjectIdGetDatum(definition->relid),
@@ -250,22 +292,35 @@ insert_row(const QsDefinition *definition, int64 id, const Oid segments[2], bool
 		ObjectIdGetDatum(MyDatabaseId),
 		CStringGetTextDatum(definition->server),
 		CStringGetTextDatum(definition->collection),
-		Int16GetDatum(definition->key_attnum),
-		ObjectIdGetDatum(definition->key_type),
+		CharGetDatum((char) definition->key.rule),
+		(Datum) 0, (Datum) 0, (Datum) 0,
 		ObjectIdGetDatum(segments[0]),
 		ObjectIdGetDatum(segments[1]),
 		Int64GetDatum(take_over ? 1 : 0)
 	};
+	char		nulls[lengthof(values) + 1];
+	bool		any_column;
 	QsIdentity	saved;
 
+	key_arrays(&definition->key, &values[7], &values[8]);
+	values[9] = columns_array(definition, &any_column);
+	memset(nulls, ' ', lengthof(values));
+	nulls[lengthof(values)] = '\0';
+	nulls[9] = any_column ? 'n' : ' ';
 	qs_as_owner(&saved);
 	SPI_connect();
-	(void) SPI_execute_with_args("INSERT INTO " QS_SCHEMA ".mirror (id, relid, system_identifier, database, "
-								 "server, collection, key_attnum, key_type, segment_a, segment_b, take_over) "
-								 "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-								 lengthof(types), types, values, NULL, false, 0);
+	(void) SPI_execute_with_args(statement, lengthof(types), types, values, nulls, false, 0);
 	SPI_finish();
 	qs_as_before(&saved);
+}
+
+static void
+insert_row(const QsDefinition *definition, int64 id, const Oid segments[2], bool take_over)
+{
+	write_row("INSERT INTO " QS_SCHEMA ".mirror (id, relid, system_identifier, database, server, collection, "
+			  "key_rule, key_attnums, key_types, columns, segment_a, segment_b, take_over) "
+			  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+			  definition, id, segments, take_over);
 }
 
 /*
@@ -351,36 +406,26 @@ update_row(const QsMirrorRow *row, const char *assignments, int64 value)
 
 /* ---- qdrant_mirror ---- */
 
-static void
-refuse_unsupported(FunctionCallInfo fcinfo)
-{
-	static const struct
-	{
-		int			number;
-		const char *name;
-	}			unsupported[] = {
-		{ARG_ROW_FILTER, "row_filter"},
-		{ARG_KEY, "key"},
-		{ARG_INDEXES, "indexes"},
-		{ARG_VECTORS_CONFIG, "vectors_config"},
-		{ARG_SPARSE_VECTORS_CONFIG, "sparse_vectors_config"},
-		{ARG_COLLECTION_CONFIG, "collection_config"},
-	};
-
-	for (int i = 0; i < lengthof(unsupported); i++)
-	{
-		if (!PG_ARGISNULL(unsupported[i].number))
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("argument \"%s\" of qdrant_mirror is not supported yet", unsupported[i].name),
-					 errhint("Leave it out.")));
-	}
-}
-
 static char *
 text_argument(FunctionCallInfo fcinfo, int number)
 {
 	return PG_ARGISNULL(number) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(number));
+}
+
+/* A JSON object as text; NULL for NULL. */
+static char *
+object_argument(FunctionCallInfo fcinfo, int number, const char *name)
+{
+	Jsonb	   *object;
+
+	if (PG_ARGISNULL(number))
+		return NULL;
+	object = PG_GETARG_JSONB_P(number);
+	if (!JB_ROOT_IS_OBJECT(object))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s must be a JSON object", name)));
+	return JsonbToCString(NULL, &object->root, VARSIZE(object));
 }
 
 static Oid
@@ -401,6 +446,13 @@ take_arguments(FunctionCallInfo fcinfo, QsMirrorArguments *asked)
 	memset(asked, 0, sizeof(QsMirrorArguments));
 	asked->vector = text_argument(fcinfo, ARG_VECTOR);
 	asked->payload = text_argument(fcinfo, ARG_PAYLOAD);
+	asked->row_filter = text_argument(fcinfo, ARG_ROW_FILTER);
+	asked->key = text_argument(fcinfo, ARG_KEY);
+	asked->indexes = text_argument(fcinfo, ARG_INDEXES);
+	asked->vectors_config = object_argument(fcinfo, ARG_VECTORS_CONFIG, "vectors_config");
+	asked->sparse_vectors_config = object_argument(fcinfo, ARG_SPARSE_VECTORS_CONFIG, "sparse_vectors_config");
+	asked->collection_config = object_argument(fcinfo, ARG_COLLECTION_CONFIG, "collection_config");
+	asked->omit_nulls = !PG_ARGISNULL(ARG_OMIT_NULLS) && PG_GETARG_BOOL(ARG_OMIT_NULLS);
 	asked->collection = text_argument(fcinfo, ARG_COLLECTION);
 	asked->distance = text_argument(fcinfo, ARG_DISTANCE);
 	asked->server = text_argument(fcinfo, ARG_SERVER);
@@ -518,7 +570,6 @@ qs_mirror(PG_FUNCTION_ARGS)
 	QsDefinition *definition;
 	QsServer   *server;
 
-	refuse_unsupported(fcinfo);
 	take_arguments(fcinfo, &asked);
 	definition = check_asked(relid, &asked, &server);
 	qs_look_at_collection(server, definition, take_over);

@@ -7,6 +7,7 @@
 #define QS_DEFINITION_H
 
 #include "qdrant_sync.h"
+#include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 
 /* A column of the SELECT list that the worker reads. */
@@ -18,30 +19,51 @@ typedef struct QsColumn
 	AttrNumber	attnum;			/* a plain column's; 0: an expression */
 	Oid			type;			/* of the value (domains resolved to their base) */
 	int32		typmod;
+	Bitmapset  *used;			/* columns of the table that it is made of */
 } QsColumn;
 
-/*
- * Definition as the trigger on the table says, resolved against today's table.
- * The arguments are pairs: name, value.  version 1: server, collection, key,
- * vector, payload ("*" or a canonical list), distance.
- */
+/* How a point's id is made of a row's key; the same for all rows of a mirror. */
+typedef enum QsKeyRule
+{
+	QS_KEY_INTEGER = 'i',		/* one column of int2, int4 or int8: the id itself */
+	QS_KEY_UUID = 'u',			/* one column of uuid: the id itself */
+	QS_KEY_HASHED = 'h'			/* all others: UUIDv5 of common/key_text.h's text */
+} QsKeyRule;
+
+typedef struct QsKeySpec
+{
+	QsKeyRule	rule;
+	int			n;
+	AttrNumber	attnums[INDEX_MAX_KEYS];
+	Oid			types[INDEX_MAX_KEYS];	/* domains resolved to their base */
+} QsKeySpec;
+
+/* Definition as the trigger on the table says, resolved against today's table. */
 typedef struct QsDefinition
 {
 	Oid			relid;
 	Oid			owner;			/* of the table; its rows are read as this role */
 	char	   *schema;
 	char	   *table;
+	bool		partitioned;	/* its rows are in leaves */
 	char	   *server;
 	char	   *collection;
 	char	   *distance;		/* Cosine, Dot, Euclid, Manhattan */
-	char	   *key_name;
-	AttrNumber	key_attnum;
-	Oid			key_type;		/* int2, int4, int8 or uuid */
-	List	   *vectors;		/* of QsColumn; at least one; all dense */
+	QsKeySpec	key;
+	char	   *key_text;		/* canonical list of the key's columns */
+	List	   *vectors;		/* of QsColumn; at least one */
 	int			dimension;		/* of the first vector, where its type or the
 								 * table's rows say it; 0: not known yet */
 	bool		payload_all;
 	List	   *payload;		/* of QsColumn */
+	bool		omit_nulls;		/* a NULL is no field, not null */
+	QsColumn   *row_filter;		/* of type boolean; NULL: every row */
+	char	   *indexes;		/* canonical; NULL: none */
+	char	   *vectors_config; /* JSON objects, as three of the client's arguments */
+	char	   *sparse_vectors_config;
+	char	   *collection_config;
+	bool		all_columns;	/* a change of any column counts */
+	Bitmapset  *columns;		/* else: columns whose change counts */
 } QsDefinition;
 
 /* Row of qdrant_internal.mirror. */
@@ -52,8 +74,9 @@ typedef struct QsMirrorRow
 	bool		ours;			/* armed by this cluster and database */
 	char	   *server;
 	char	   *collection;
-	AttrNumber	key_attnum;
-	Oid			key_type;
+	QsKeySpec	key;
+	int			ncolumns;		/* -1: a change of any column counts */
+	AttrNumber *columns;		/* else: of these, as the table numbers them */
 	Oid			segments[2];
 	bool		paused;
 	int64		resumed;

@@ -203,6 +203,7 @@ qs_plain_column(Relation rel, AttrNumber attnum)
 	column->name = pstrdup(NameStr(attribute->attname));
 	column->expression = pstrdup(quote_identifier(column->name));
 	column->attnum = attnum;
+	column->used = bms_make_singleton(attnum);
 	set_type(column, attribute->atttypid, attribute->atttypmod);
 	return column;
 }
@@ -238,6 +239,31 @@ deparse_pinned(const ListSource *source, Node *expr)
 	return text;
 }
 
+/* Only the table's own columns are in it (refuse_unfit_columns). */
+static Bitmapset *
+columns_of(Node *expr)
+{
+	Bitmapset  *attnums = NULL;
+	Bitmapset  *columns = NULL;
+	int			member = -1;
+
+	pull_varattnos(expr, 1, &attnums);
+	while ((member = bms_next_member(attnums, member)) >= 0)
+		columns = bms_add_member(columns, member + FirstLowInvalidHeapAttributeNumber);
+	return columns;
+}
+
+static QsColumn *
+make_expression(const ListSource *source, Node *expr)
+{
+	QsColumn   *column = palloc0(sizeof(QsColumn));
+
+	column->expression = deparse_pinned(source, expr);
+	column->used = columns_of(expr);
+	set_type(column, exprType(expr), exprTypmod(expr));
+	return column;
+}
+
 static QsColumn *
 resolve_item(ParseState *pstate, const ListSource *source, ResTarget *target, bool sole)
 {
@@ -247,11 +273,7 @@ resolve_item(ParseState *pstate, const ListSource *source, ResTarget *target, bo
 	if (IsA(expr, Var))
 		column = qs_plain_column(source->rel, ((Var *) expr)->varattno);
 	else
-	{
-		column = palloc0(sizeof(QsColumn));
-		column->expression = deparse_pinned(source, expr);
-		set_type(column, exprType(expr), exprTypmod(expr));
-	}
+		column = make_expression(source, expr);
 	check_name(pstate, target);
 	if (target->name != NULL)
 		column->name = pstrdup(target->name);
@@ -294,7 +316,7 @@ start_analysis(const ListSource *source)
 	return pstate;
 }
 
-static List *
+static void *
 resolve_list(ListSource *source)
 {
 	List	   *targets = parse_targets(source);
@@ -314,20 +336,66 @@ resolve_list(ListSource *source)
 	return columns;
 }
 
-List *
-qs_select_list(Relation rel, const char *what, const char *list, bool sole_unnamed, Oid plan_as)
+/* Runs resolve with errors that point into the text. */
+static void *
+with_source(Relation rel, const char *what, const char *text, bool sole_unnamed, Oid plan_as,
+			void *(*resolve) (ListSource *source))
 {
-	ListSource	source = {what, psprintf("SELECT %s", list), rel, sole_unnamed, plan_as, NIL};
+	ListSource	source = {what, psprintf("SELECT %s", text), rel, sole_unnamed, plan_as, NIL};
 	ErrorContextCallback callback = {error_context_stack, point_into_list, &source};
-	List	   *columns;
+	void	   *result;
 
 	source.deparse_context = deparse_context_for(RelationGetRelationName(rel),
 												 RelationGetRelid(rel));
-	refuse_array_literal(&source, list);
 	error_context_stack = &callback;
-	columns = resolve_list(&source);
+	refuse_array_literal(&source, text);
+	result = resolve(&source);
 	error_context_stack = callback.previous;
-	return columns;
+	return result;
+}
+
+List *
+qs_select_list(Relation rel, const char *what, const char *list, bool sole_unnamed, Oid plan_as)
+{
+	return with_source(rel, what, list, sole_unnamed, plan_as, resolve_list);
+}
+
+static void *
+resolve_items(ListSource *source)
+{
+	return parse_targets(source);
+}
+
+List *
+qs_select_list_items(Relation rel, const char *what, const char *list)
+{
+	return with_source(rel, what, list, false, InvalidOid, resolve_items);
+}
+
+static void *
+resolve_condition(ListSource *source)
+{
+	List	   *targets = parse_targets(source);
+	ParseState *pstate = start_analysis(source);
+	ResTarget  *target = linitial_node(ResTarget, targets);
+	QsColumn   *column;
+	Node	   *expr;
+
+	if (list_length(targets) != 1 || target->name != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("%s must be one condition", source->what)));
+	expr = transform_item(pstate, source, target);
+	expr = coerce_to_boolean(pstate, expr, source->what);
+	column = make_expression(source, expr);
+	free_parsestate(pstate);
+	return column;
+}
+
+QsColumn *
+qs_condition(Relation rel, const char *what, const char *condition, Oid plan_as)
+{
+	return with_source(rel, what, condition, false, plan_as, resolve_condition);
 }
 
 char *

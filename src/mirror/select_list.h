@@ -18,6 +18,15 @@
 extern List *qs_select_list(Relation rel, const char *what, const char *list,
 							bool sole_unnamed, Oid plan_as);
 
+/*
+ * A condition over the row's columns, in the same way; what names the argument.
+ * ERROR 42804 where it is not boolean.
+ */
+extern QsColumn *qs_condition(Relation rel, const char *what, const char *condition, Oid plan_as);
+
+/* The items of the list as they were parsed: ResTargets.  ERROR where it is none. */
+extern List *qs_select_list_items(Relation rel, const char *what, const char *list);
+
 /* The list in a form that means the same under any search_path; palloc'd. */
 extern char *qs_select_list_text(List *columns, bool always_named);
 

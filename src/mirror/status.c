@@ -23,7 +23,6 @@
 PG_FUNCTION_INFO_V1(qs_mirror_slots_show);
 PG_FUNCTION_INFO_V1(qs_worker_slots_show);
 PG_FUNCTION_INFO_V1(qs_armed_here);
-PG_FUNCTION_INFO_V1(qs_trigger_argument);
 
 /* Was this row armed by this cluster in this database, or came it with a copy? */
 Datum
@@ -31,33 +30,6 @@ qs_armed_here(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_BOOL((uint64) PG_GETARG_INT64(0) == GetSystemIdentifier() &&
 				   PG_GETARG_OID(1) == MyDatabaseId);
-}
-
-/*
- * Value of one of the pairs in pg_trigger.tgargs, each ended by a zero byte;
- * NULL where the name is not there.
- */
-Datum
-qs_trigger_argument(PG_FUNCTION_ARGS)
-{
-	bytea	   *arguments = PG_GETARG_BYTEA_PP(0);
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	const char *p = VARDATA_ANY(arguments);
-	const char *end = p + VARSIZE_ANY_EXHDR(arguments);
-
-	while (p < end)
-	{
-		const char *key_end = memchr(p, '\0', end - p);
-		const char *value = key_end ? key_end + 1 : end;
-		const char *value_end = value < end ? memchr(value, '\0', end - value) : NULL;
-
-		if (value_end == NULL)
-			break;
-		if (strcmp(p, name) == 0)
-			PG_RETURN_TEXT_P(cstring_to_text_with_len(value, value_end - value));
-		p = value_end + 1;
-	}
-	PG_RETURN_NULL();
 }
 
 static Datum

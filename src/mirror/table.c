@@ -1,6 +1,6 @@
 /*
  * table.c
- *		Which tables can have a mirror, and which column is its key.
+ *		Which tables can have a mirror.
  *
  * Runs in sessions and in the sync worker, which repeats the checks whenever
  * the table changed.  Refused is what would be mirrored in part only, or could
@@ -9,15 +9,11 @@
 #include "qdrant_sync.h"
 #include "mirror/table.h"
 
-#include "access/sysattr.h"
 #include "catalog/catalog.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "commands/extension.h"
-#include "nodes/bitmapset.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -39,10 +35,8 @@ check_kind(Relation rel)
 	switch (rel->rd_rel->relkind)
 	{
 		case RELKIND_RELATION:
-			return;
 		case RELKIND_PARTITIONED_TABLE:
-			refuse(rel, ERRCODE_FEATURE_NOT_SUPPORTED,
-				   "a partitioned table, which is not supported yet", NULL);
+			return;
 		case RELKIND_VIEW:
 		case RELKIND_MATVIEW:
 			refuse(rel, ERRCODE_WRONG_OBJECT_TYPE, "a view",
@@ -55,15 +49,38 @@ check_kind(Relation rel)
 	}
 }
 
+/* Rows of a foreign partition change where nobody sees it. */
+static void
+check_leaves(Relation rel)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(RelationGetRelid(rel), NoLock, NULL))
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		if (get_rel_relkind(relid) == RELKIND_FOREIGN_TABLE)
+			refuse(rel, ERRCODE_WRONG_OBJECT_TYPE,
+				   psprintf("a table with a foreign partition, \"%s\"", get_rel_name(relid)),
+				   "Changes of foreign tables are not seen here.");
+		if (get_rel_persistence(relid) == RELPERSISTENCE_UNLOGGED)
+			refuse(rel, ERRCODE_WRONG_OBJECT_TYPE,
+				   psprintf("a table with an unlogged partition, \"%s\"", get_rel_name(relid)),
+				   "A crash would empty it. ALTER TABLE ... SET LOGGED makes it durable.");
+	}
+}
+
 static void
 check_inheritance(Relation rel)
 {
 	Oid			relid = RelationGetRelid(rel);
 
 	if (rel->rd_rel->relispartition)
-		refuse(rel, ERRCODE_FEATURE_NOT_SUPPORTED,
-			   "a partition, which is not supported yet", NULL);
-	if (has_superclass(relid) || find_inheritance_children(relid, NoLock) != NIL)
+		refuse(rel, ERRCODE_WRONG_OBJECT_TYPE, "a partition",
+			   "Mirror the partitioned table that it belongs to.");
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		check_leaves(rel);
+	else if (has_superclass(relid) || find_inheritance_children(relid, NoLock) != NIL)
 		refuse(rel, ERRCODE_FEATURE_NOT_SUPPORTED, "part of an inheritance tree",
 			   "Triggers of a parent do not see its children's rows.");
 }
@@ -87,42 +104,4 @@ qs_mirror_check_table(Relation rel)
 		refuse(rel, ERRCODE_FEATURE_NOT_SUPPORTED,
 			   "under FORCE ROW LEVEL SECURITY, which hides rows from its owner",
 			   "The sync worker reads as the owner. ALTER TABLE ... NO FORCE ROW LEVEL SECURITY lets it see all rows.");
-}
-
-static QS_NORETURN void refuse_key(Relation rel, const char *why);
-
-static void
-refuse_key(Relation rel, const char *why)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("\"%s\" cannot be mirrored: %s", RelationGetRelationName(rel), why),
-			 errhint("The primary key must be one column of type smallint, integer, bigint or uuid; others are not supported yet.")));
-	pg_unreachable();
-}
-
-static bool
-is_key_type(Oid type)
-{
-	return type == INT2OID || type == INT4OID || type == INT8OID || type == UUIDOID;
-}
-
-/* Also where it is deferrable: what commits is unique, and nothing else is sent. */
-AttrNumber
-qs_mirror_key_column(Relation rel)
-{
-	Oid			constraint;
-	Bitmapset  *columns = get_primary_key_attnos(RelationGetRelid(rel), true, &constraint);
-	AttrNumber	attnum;
-	Oid			type;
-
-	if (columns == NULL)
-		refuse_key(rel, "it has no primary key");
-	if (bms_num_members(columns) > 1)
-		refuse_key(rel, "its primary key has more than one column");
-	attnum = bms_singleton_member(columns) + FirstLowInvalidHeapAttributeNumber;
-	type = TupleDescAttr(RelationGetDescr(rel), attnum - 1)->atttypid;
-	if (!is_key_type(getBaseType(type)))
-		refuse_key(rel, psprintf("its primary key is of type %s", format_type_be(type)));
-	return attnum;
 }

@@ -11,7 +11,5 @@
 /* ERROR says what is wrong with the table. */
 extern void qs_mirror_check_table(Relation rel);
 
-/* The column of the primary key; ERROR where it cannot be a point's id. */
-extern AttrNumber qs_mirror_key_column(Relation rel);
 
 #endif							/* QS_TABLE_H */

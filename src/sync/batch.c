@@ -498,7 +498,7 @@ read_lanes(QsTask *task, QsLane **lanes, int n, bool single)
 
 	for (int i = 0; i < n; i++)
 		keys[i] = lanes[i]->key;
-	qs_keys_sort_unique(keys, n, qs_chunk_kind_of(task->definition->key_type));
+	qs_keys_sort_unique(keys, n, qs_chunk_kind_of(task->definition->key.types[0]));
 	start_read(&read, task, NULL, single);
 	qs_begin();
 	error = protected_read(&read, keys, n, &locked);

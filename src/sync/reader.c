@@ -80,9 +80,9 @@ qs_reader_create(const QsDefinition *definition, MemoryContext parent)
 
 	reader->context = context;
 	reader->relid = definition->relid;
-	reader->key_attnum = definition->key_attnum;
-	reader->key_type = definition->key_type;
-	reader->key_kind = qs_chunk_kind_of(definition->key_type);
+	reader->key_attnum = definition->key.attnums[0];
+	reader->key_type = definition->key.types[0];
+	reader->key_kind = qs_chunk_kind_of(definition->key.types[0]);
 	copy_vectors(reader, definition);
 	copy_payload(reader, definition);
 	reader->compiled = AllocSetContextCreate(context, "qdrant_sync reader, compiled",

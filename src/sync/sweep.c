@@ -193,8 +193,8 @@ id_to_key(const QsTask *task, const char *id, QsKey *key)
 	}
 	if (!digits)
 		return false;
-	limit = task->definition->key_type == INT2OID ? PG_INT16_MAX
-		: task->definition->key_type == INT4OID ? PG_INT32_MAX : PG_INT64_MAX;
+	limit = task->definition->key.types[0] == INT2OID ? PG_INT16_MAX
+		: task->definition->key.types[0] == INT4OID ? PG_INT32_MAX : PG_INT64_MAX;
 	errno = 0;
 	key->hi = 0;
 	key->lo = strtoull(id, &end, 10);
@@ -218,7 +218,7 @@ look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt, bool all_suspect)
 		else
 			foreign[nforeign++] = page->ids[i];
 	}
-	nkeys = qs_keys_sort_unique(keys, nkeys, qs_chunk_kind_of(task->definition->key_type));
+	nkeys = qs_keys_sort_unique(keys, nkeys, qs_chunk_kind_of(task->definition->key.types[0]));
 	if (all_suspect)
 		memset(found, 0, sizeof(bool) * nkeys);
 	else if (nkeys > 0 && !qs_reader_exists(task->reader, keys, nkeys, found))

@@ -306,7 +306,7 @@ qs_task_write_path(const QsTask *task, const char *rest)
 bool
 qs_task_uuid_keys(const QsTask *task)
 {
-	return task->row.key_type == UUIDOID;
+	return task->row.key.rule != QS_KEY_INTEGER;
 }
 
 char *
@@ -392,7 +392,7 @@ chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot)
 	if (chunk == NULL ||
 		!qs_chunk_unpack((unsigned char *) VARDATA_ANY(chunk), VARSIZE_ANY_EXHDR(chunk),
 						 &kind, &debt->since, &keys, &n) ||
-		(int) kind != qs_chunk_kind_of(task->row.key_type))
+		(int) kind != qs_chunk_kind_of(task->row.key.types[0]))
 	{
 		qs_task_want_sweep(task);
 		qs_progress_save(&task->progress);

@@ -1,0 +1,307 @@
+/*
+ * arguments.c
+ *		A mirror's definition as the one argument of its trigger: a JSON object,
+ *		written and read.
+ *
+ * Runs in sessions and in the sync worker.  The argument is all there is of a
+ * definition, so that pg_dump carries it with the table in all its modes; it
+ * holds names, since attribute numbers do not survive a dump.  One argument and
+ * not a pair for each member, because PostgreSQL copies every argument at each
+ * start of an executor.  It belongs to the table's owner, who can make such a
+ * trigger by hand: what is read here is checked by definition.c.
+ */
+#include "qdrant_sync.h"
+#include "mirror/arguments.h"
+#include "mirror/catalog.h"
+#include "mirror/select_list.h"
+
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+
+#define ARGUMENTS_VERSION 1
+
+typedef enum MemberKind
+{
+	MEMBER_TEXT,
+	MEMBER_JSON,
+	MEMBER_BOOL
+} MemberKind;
+
+/* Members of the object, beside "version". */
+static const struct Member
+{
+	const char *name;
+	MemberKind	kind;
+	bool		required;
+	size_t		offset;			/* in QsMirrorArguments */
+}			members[] = {
+	{"server", MEMBER_TEXT, true, offsetof(QsMirrorArguments, server)},
+	{"collection", MEMBER_TEXT, true, offsetof(QsMirrorArguments, collection)},
+	{"key", MEMBER_TEXT, true, offsetof(QsMirrorArguments, key)},
+	{"vector", MEMBER_TEXT, true, offsetof(QsMirrorArguments, vector)},
+	{"payload", MEMBER_TEXT, true, offsetof(QsMirrorArguments, payload)},
+	{"row_filter", MEMBER_TEXT, false, offsetof(QsMirrorArguments, row_filter)},
+	{"distance", MEMBER_TEXT, true, offsetof(QsMirrorArguments, distance)},
+	{"indexes", MEMBER_TEXT, false, offsetof(QsMirrorArguments, indexes)},
+	{"vectors_config", MEMBER_JSON, false, offsetof(QsMirrorArguments, vectors_config)},
+	{"sparse_vectors_config", MEMBER_JSON, false, offsetof(QsMirrorArguments, sparse_vectors_config)},
+	{"collection_config", MEMBER_JSON, false, offsetof(QsMirrorArguments, collection_config)},
+	{"omit_nulls", MEMBER_BOOL, false, offsetof(QsMirrorArguments, omit_nulls)},
+};
+
+/* ---- the triggers ---- */
+
+bool
+qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers)
+{
+	Oid			row_function = qs_trigger_function("capture");
+	Oid			truncate_function = qs_trigger_function("capture_truncate");
+	TriggerDesc *desc = rel->trigdesc;
+
+	triggers->row = triggers->truncate = NULL;
+	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
+	{
+		const Trigger *trigger = &desc->triggers[i];
+
+		if (trigger->tgisinternal || !OidIsValid(trigger->tgfoid))
+			continue;
+		if (trigger->tgfoid == row_function && triggers->row == NULL)
+			triggers->row = trigger;
+		else if (trigger->tgfoid == truncate_function && triggers->truncate == NULL)
+			triggers->truncate = trigger;
+	}
+	return triggers->row != NULL;
+}
+
+static bool
+is_whole(const Trigger *trigger, int16 type)
+{
+	return trigger->tgtype == type && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+		trigger->tgqual == NULL && trigger->tgnattr == 0;
+}
+
+bool
+qs_mirror_triggers_whole(const QsMirrorTriggers *triggers)
+{
+	return triggers->row != NULL && triggers->truncate != NULL &&
+		is_whole(triggers->row, TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT |
+				 TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE) &&
+		is_whole(triggers->truncate, TRIGGER_TYPE_TRUNCATE);
+}
+
+/* ---- reading ---- */
+
+static QS_NORETURN void refuse_argument(const Trigger *trigger);
+
+static void
+refuse_argument(const Trigger *trigger)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
+			 errmsg("the argument of trigger \"%s\" is not a mirror's definition of version %d",
+					trigger->tgname, ARGUMENTS_VERSION),
+			 errhint("Drop the trigger, and mirror the table with qdrant_mirror.")));
+	pg_unreachable();
+}
+
+static const struct Member *
+find_member(const JsonbValue *name)
+{
+	for (int i = 0; i < lengthof(members); i++)
+	{
+		if (strlen(members[i].name) == name->val.string.len &&
+			memcmp(members[i].name, name->val.string.val, name->val.string.len) == 0)
+			return &members[i];
+	}
+	return NULL;
+}
+
+/* False where the value is not of the member's kind. */
+static bool
+take_member(const struct Member *member, JsonbValue *value, QsMirrorArguments *arguments)
+{
+	void	   *place = (char *) arguments + member->offset;
+
+	switch (member->kind)
+	{
+		case MEMBER_TEXT:
+			if (value->type != jbvString)
+				return false;
+			*(char **) place = pnstrdup(value->val.string.val, value->val.string.len);
+			return true;
+		case MEMBER_JSON:
+			if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+				return false;
+			*(char **) place = JsonbToCString(NULL, value->val.binary.data, value->val.binary.len);
+			return true;
+		case MEMBER_BOOL:
+			if (value->type != jbvBool)
+				return false;
+			*(bool *) place = value->val.boolean;
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_our_version(const JsonbValue *value)
+{
+	return value->type == jbvNumeric &&
+		DatumGetInt32(DirectFunctionCall1(numeric_int4, NumericGetDatum(value->val.numeric))) == ARGUMENTS_VERSION;
+}
+
+/* A member that we do not know is of a later version. */
+static bool
+take_members(Jsonb *object, QsMirrorArguments *arguments)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&object->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	JsonbValue	name = {0};
+	bool		versioned = false;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
+	{
+		const struct Member *member;
+
+		if (token == WJB_KEY)
+			name = value;
+		if (token != WJB_VALUE)
+			continue;
+		member = find_member(&name);
+		if (member == NULL && name.val.string.len == 7 && strncmp(name.val.string.val, "version", 7) == 0)
+			versioned = is_our_version(&value);
+		else if (member == NULL || !take_member(member, &value, arguments))
+			return false;
+	}
+	for (int i = 0; i < lengthof(members); i++)
+	{
+		if (members[i].required && *(char **) ((char *) arguments + members[i].offset) == NULL)
+			return false;
+	}
+	return versioned;
+}
+
+/*
+ * Copies: the trigger is the relation cache's, which forgets it when the table
+ * changes, as by an index being made beside us.
+ */
+void
+qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments)
+{
+	Jsonb	   *object;
+
+	memset(arguments, 0, sizeof(QsMirrorArguments));
+	if (trigger->tgnargs != 1)
+		refuse_argument(trigger);
+	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(trigger->tgargs[0])));
+	if (!JB_ROOT_IS_OBJECT(object) || !take_members(object, arguments))
+		refuse_argument(trigger);
+}
+
+/* ---- writing ---- */
+
+static void
+append_name(StringInfo text, const char *name)
+{
+	if (text->data[text->len - 1] != '{')
+		appendStringInfoString(text, ", ");
+	escape_json(text, name);
+	appendStringInfoString(text, ": ");
+}
+
+static void
+append_text(StringInfo text, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	append_name(text, name);
+	escape_json(text, value);
+}
+
+static void
+append_json(StringInfo text, const char *name, const char *value)
+{
+	if (value == NULL)
+		return;
+	append_name(text, name);
+	appendStringInfoString(text, value);
+}
+
+char *
+qs_arguments_text(const QsDefinition *definition)
+{
+	StringInfoData text;
+
+	initStringInfo(&text);
+	appendStringInfo(&text, "{\"version\": %d", ARGUMENTS_VERSION);
+	append_text(&text, "server", definition->server);
+	append_text(&text, "collection", definition->collection);
+	append_text(&text, "key", definition->key_text);
+	append_text(&text, "vector", qs_select_list_text(definition->vectors, true));
+	append_text(&text, "payload", definition->payload_all ? "*" :
+				qs_select_list_text(definition->payload, false));
+	append_text(&text, "row_filter", definition->row_filter ? definition->row_filter->expression : NULL);
+	append_text(&text, "distance", definition->distance);
+	append_text(&text, "indexes", definition->indexes);
+	append_json(&text, "vectors_config", definition->vectors_config);
+	append_json(&text, "sparse_vectors_config", definition->sparse_vectors_config);
+	append_json(&text, "collection_config", definition->collection_config);
+	if (definition->omit_nulls)
+		append_json(&text, "omit_nulls", "true");
+	appendStringInfoChar(&text, '}');
+	return text.data;
+}
+
+/* ---- for the views ---- */
+
+PG_FUNCTION_INFO_V1(qs_trigger_argument);
+
+/* Text that is no JSON is no error here: any owner could hide all mirrors with it. */
+static Jsonb *
+parse_quietly(const char *text)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Jsonb	   *volatile object = NULL;
+
+	PG_TRY();
+	{
+		object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+	}
+	PG_CATCH();
+	{
+		int			category = ERRCODE_TO_CATEGORY(geterrcode());
+
+		if (category != ERRCODE_DATA_EXCEPTION && category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
+			PG_RE_THROW();
+		MemoryContextSwitchTo(context);
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	return object;
+}
+
+/*
+ * Member of the definition in pg_trigger.tgargs, where each argument ends with a
+ * zero byte; NULL where it is not a text or not there.
+ */
+Datum
+qs_trigger_argument(PG_FUNCTION_ARGS)
+{
+	bytea	   *arguments = PG_GETARG_BYTEA_PP(0);
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Jsonb	   *object = parse_quietly(pnstrdup(VARDATA_ANY(arguments), VARSIZE_ANY_EXHDR(arguments)));
+	JsonbValue	value;
+
+	if (object == NULL || !JB_ROOT_IS_OBJECT(object) ||
+		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) == NULL ||
+		value.type != jbvString)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(value.val.string.val, value.val.string.len));
+}

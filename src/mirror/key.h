@@ -1,0 +1,24 @@
+/*
+ * key.h
+ *		The key of a mirrored table.
+ */
+#ifndef QS_KEY_H
+#define QS_KEY_H
+
+#include "mirror/definition.h"
+
+/*
+ * Resolves the columns that list names, or those of the primary key (NULL), into
+ * *key and *text, the list in its canonical form.  A column written as
+ * column::text asks for QS_KEY_HASHED.  ERROR where no unique index over columns
+ * that are NOT NULL says that they identify a row.
+ */
+extern void qs_key_resolve(Relation rel, const char *list, QsKeySpec *key, char **text);
+
+/*
+ * Do the columns of the key still have types under which the same rows have the
+ * same ids?
+ */
+extern bool qs_key_same_ids(const QsKeySpec *a, const QsKeySpec *b);
+
+#endif							/* QS_KEY_H */
