@@ -100,9 +100,13 @@ CREATE TABLE qdrant_internal.progress (
 	sweep_done bigint NOT NULL DEFAULT 0,	-- of mirror.sweep + sweep_wanted
 	scroll_offset text,					-- next page of ids; NULL: not begun
 	scroll_done boolean NOT NULL DEFAULT false,
+	backfill_leaf oid,					-- partition under way, or the table
+	backfill_after oid,					-- last partition that is done, in the order of OIDs
 	backfill_relfilenode oid,
 	backfill_next bigint,				-- first block that is not known to be done
 	backfill_end bigint,
+	backfill_base bigint NOT NULL DEFAULT 0,	-- blocks of the partitions that are done
+	backfill_total bigint NOT NULL DEFAULT 0,	-- blocks of all
 	backfill_rows bigint NOT NULL DEFAULT 0,
 	backfill_started timestamptz,
 	backfill_finished timestamptz
@@ -204,12 +208,13 @@ GRANT SELECT ON qdrant_mirrors TO PUBLIC;
 
 CREATE VIEW qdrant_backfills WITH (security_barrier) AS
 SELECT m.relid::regclass AS source,
-	CASE WHEN p.backfill_finished IS NOT NULL THEN p.backfill_end
-		ELSE least(coalesce(p.backfill_next, 0), p.backfill_end) END AS blocks_done,
-	p.backfill_end AS blocks_total,
+	CASE WHEN p.backfill_finished IS NOT NULL THEN p.backfill_total
+		ELSE least(p.backfill_base + coalesce(p.backfill_next, 0), p.backfill_total) END AS blocks_done,
+	p.backfill_total AS blocks_total,
 	p.backfill_rows AS rows, p.backfill_started AS started, p.backfill_finished AS finished,
-	CASE WHEN p.backfill_finished IS NOT NULL OR p.backfill_end = 0 THEN 1::double precision
-		ELSE least(coalesce(p.backfill_next, 0), p.backfill_end)::double precision / p.backfill_end END AS fraction
+	CASE WHEN p.backfill_finished IS NOT NULL OR p.backfill_total = 0 THEN 1::double precision
+		ELSE least(p.backfill_base + coalesce(p.backfill_next, 0), p.backfill_total)::double precision / p.backfill_total
+		END AS fraction
 FROM qdrant_internal.mirror m
 JOIN qdrant_internal.progress p ON p.mirror = m.id
 WHERE p.backfill_started IS NOT NULL AND NOT m.dropped

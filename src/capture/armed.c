@@ -11,10 +11,11 @@
 #include "capture/armed.h"
 
 #include "access/xact.h"
-#include "mirror/definition.h"
+#include "catalog/partition.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 QsArmed    *qs_armed_last = NULL;
@@ -59,38 +60,117 @@ make_cache(void)
 	CacheRegisterRelcacheCallback(invalidate, (Datum) 0);
 }
 
+/* Row of the mirror of this relation or of a partitioned table above it; NULL: none. */
+static QsMirrorRow *
+find_row(Oid relid)
+{
+	QsMirrorRow *row = qs_mirror_row_by_relid(relid);
+	ListCell   *lc;
+
+	if ((row != NULL && row->ours) || !get_rel_relispartition(relid))
+		return row;
+	foreach(lc, get_partition_ancestors(relid))
+	{
+		row = qs_mirror_row_by_relid(lfirst_oid(lc));
+		if (row != NULL && row->ours)
+			return row;
+	}
+	return NULL;
+}
+
+/* A leaf may have its columns in another order; the names are the same. */
+static AttrNumber
+leaf_attnum(Oid leaf, Oid root, AttrNumber attnum)
+{
+	char	   *name;
+
+	if (leaf == root)
+		return attnum;
+	name = get_attname(root, attnum, true);
+	return name == NULL ? InvalidAttrNumber : get_attnum(leaf, name);
+}
+
+/* Kind of the chunks that hold such a key; QS_CHUNK_SWEEP where none does. */
+static QsChunkKind
+kind_of(const QsKeySpec *key)
+{
+	int			kind;
+
+	for (int i = 0; i < key->n; i++)
+	{
+		if (!OidIsValid(key->types[i]))
+			return QS_CHUNK_SWEEP;
+	}
+	if (key->rule == QS_KEY_HASHED)
+		return QS_CHUNK_TEXTS;
+	kind = qs_chunk_kind_of(key->types[0]);
+	return kind == 0 ? QS_CHUNK_SWEEP : (QsChunkKind) kind;
+}
+
 /*
- * The key is read by the type that the column has now: a chunk says "integers",
- * and the worker knows which.  A column that is gone or has become something
- * else leaves no key to note, so all is to be compared.
+ * The key is read by the types that its columns have now: a chunk says which.  A
+ * column that is gone or has become something else leaves no key to note, so all
+ * is to be compared.
  */
 static void
-set_key(QsArmed *armed, AttrNumber attnum)
+set_key(QsArmed *armed, const QsMirrorRow *row)
 {
-	Oid			type = get_atttype(armed->relid, attnum);
-	int			kind = 0;
-
-	if (OidIsValid(type))
+	armed->key = row->key;
+	for (int i = 0; i < row->key.n; i++)
 	{
-		type = getBaseType(type);
-		kind = qs_chunk_kind_of(type);
+		AttrNumber	attnum = leaf_attnum(armed->relid, row->relid, row->key.attnums[i]);
+
+		armed->key.attnums[i] = attnum;
+		armed->key.types[i] = attnum == InvalidAttrNumber ? InvalidOid :
+			getBaseType(get_atttype(armed->relid, attnum));
 	}
-	armed->key_attnum = attnum;
-	armed->key_type = type;
-	armed->kind = kind == 0 ? QS_CHUNK_SWEEP : (QsChunkKind) kind;
+	armed->kind = kind_of(&armed->key);
+	if (armed->kind != QS_CHUNK_TEXTS)
+		return;
+	armed->writer = qs_key_writer(&armed->key, armed->context);
+	armed->types = qs_key_types_hash(&armed->key);
+}
+
+/* A column that is gone, or is in no tuple, leaves nothing to compare by. */
+static void
+set_columns(QsArmed *armed, const QsMirrorRow *row)
+{
+	armed->ncolumns = row->ncolumns;
+	if (row->ncolumns < 0)
+		return;
+	armed->columns = MemoryContextAlloc(armed->context, (row->ncolumns + 1) * sizeof(AttrNumber));
+	for (int i = 0; i < row->ncolumns; i++)
+	{
+		armed->columns[i] = leaf_attnum(armed->relid, row->relid, row->columns[i]);
+		if (armed->columns[i] == InvalidAttrNumber)
+			armed->ncolumns = -1;
+	}
+}
+
+static void
+reset_context(QsArmed *armed)
+{
+	if (armed->context == NULL)
+		armed->context = AllocSetContextCreate(TopMemoryContext, "qdrant_sync captured relation",
+											   ALLOCSET_SMALL_SIZES);
+	MemoryContextReset(armed->context);
+	armed->columns = NULL;
+	armed->writer = NULL;
 }
 
 static void
 read_catalog(QsArmed *armed)
 {
-	QsMirrorRow *row = qs_mirror_row_by_relid(armed->relid);
+	QsMirrorRow *row = find_row(armed->relid);
 	QsTarget   *target = &armed->target;
 	QsChunkKind kind = armed->kind;
 
 	armed->armed = row != NULL && row->ours;
 	if (!armed->armed)
 		return;
-	set_key(armed, row->key.attnums[0]);
+	reset_context(armed);
+	set_key(armed, row);
+	set_columns(armed, row);
 	if (target->mirror == row->id && target->segments[0] == row->segments[0] &&
 		target->segments[1] == row->segments[1] && armed->kind == kind)
 		return;

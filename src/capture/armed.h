@@ -6,8 +6,9 @@
 #define QS_ARMED_H
 
 #include "qdrant_sync.h"
-#include "common/chunk.h"
+#include "common/key_text.h"
 #include "common/shared.h"
+#include "mirror/definition.h"
 
 /* Identity of the slot of explicit operations. */
 #define QS_OPERATIONS_MIRROR 0
@@ -29,8 +30,13 @@ typedef struct QsArmed
 	bool		stale;			/* invalidated since the look-up began */
 	bool		armed;			/* false: nothing below holds */
 	QsChunkKind kind;			/* QS_CHUNK_SWEEP: its keys cannot be noted */
-	AttrNumber	key_attnum;
-	Oid			key_type;		/* base type of the column as it is now */
+	QsKeySpec	key;			/* columns as this relation numbers them, with the
+								 * base types that they have now */
+	int			ncolumns;		/* -1: a change of any column counts */
+	AttrNumber *columns;		/* else: of these, as this relation numbers them */
+	QsKeyWriter *writer;		/* QS_CHUNK_TEXTS */
+	uint32		types;			/* QS_CHUNK_TEXTS: hash of the key's types */
+	MemoryContext context;		/* of columns and writer; NULL: none yet */
 	QsTarget	target;
 
 	/* key_log.c's: the mirror's number in the transaction of that serial. */
@@ -41,7 +47,8 @@ typedef struct QsArmed
 extern QsArmed *qs_armed_last;
 extern QsArmed *qs_armed_look_up(Oid relid);
 
-/* The relation's mirror; NULL where none of this cluster and database is armed. */
+/* The relation's mirror, or that of the partitioned table that it is a leaf of; NULL
+ * where none of this cluster and database is armed. */
 static inline QsArmed *
 qs_armed_find(Oid relid)
 {

@@ -20,6 +20,7 @@
 #include "capture/key_log.h"
 #include "capture/savepoints.h"
 #include "capture/spool.h"
+#include "capture/text_log.h"
 
 #include "access/xact.h"
 #include "utils/memutils.h"
@@ -40,7 +41,10 @@ StaticAssertDecl(WINDOW_MAX > 2 * QS_CHUNK_MAX_BYTES, "a chunk must not fill hal
 /* More keys than this at the end, and appending prefers pages of its own. */
 #define BULK_ENTRIES 4000
 
-/* Tag: number of the target in the transaction, then two bits of QsChunkKind. */
+/*
+ * Tag: number of the target in the transaction, then two bits of QsChunkKind;
+ * those of texts, which are not in the window, are 0.
+ */
 typedef struct LogEntry
 {
 	QsKey		key;			/* 0 with QS_CHUNK_SWEEP */
@@ -280,7 +284,7 @@ begin_target(QsArmed *armed)
 	}
 	qs_target_find_slot(&armed->target);
 	targets[ntargets] = armed->target;
-	armed->tag = ((uint32) ntargets << 2) | armed->kind;
+	armed->tag = ((uint32) ntargets << 2) | (armed->kind == QS_CHUNK_TEXTS ? 0 : armed->kind);
 	armed->serial = serial;
 	ntargets++;
 }
@@ -341,6 +345,27 @@ qs_key_log_add(QsArmed *armed, QsKey key)
 	add(key, armed->tag);
 }
 
+/* A text too long to be noted leaves its mirror to be compared (hazard 10). */
+void
+qs_key_log_add_text(QsArmed *armed, const char *text, int length)
+{
+	if (length > QS_KEY_TEXT_MAX)
+	{
+		qs_key_log_sweep(armed);
+		return;
+	}
+	if (armed->serial != serial)
+		begin_target(armed);
+	qs_text_log_add(armed->tag >> 2, armed->types, text, length);
+	if (unlikely(flushed))
+	{
+		QsAppender	appender = {0};
+
+		qs_text_log_flush(&appender, targets);
+		qs_append_end(&appender);
+	}
+}
+
 void
 qs_key_log_sweep(QsArmed *armed)
 {
@@ -348,13 +373,13 @@ qs_key_log_sweep(QsArmed *armed)
 
 	if (armed->serial != serial)
 		begin_target(armed);
-	add(none, armed->tag | QS_CHUNK_SWEEP);
+	add(none, (armed->tag & ~(uint32) 3) | QS_CHUNK_SWEEP);
 }
 
 bool
 qs_key_log_is_empty(void)
 {
-	return nentries == 0 && spool.size == 0;
+	return nentries == 0 && spool.size == 0 && qs_text_log_is_empty();
 }
 
 /* ---- savepoints and the end ---- */
@@ -363,6 +388,7 @@ void
 qs_key_log_sub_commit(int level)
 {
 	qs_savepoints_commit(&savepoints, level);
+	qs_text_log_sub_commit(level);
 }
 
 void
@@ -370,6 +396,7 @@ qs_key_log_sub_abort(int level)
 {
 	QsPlace		start;
 
+	qs_text_log_sub_abort(level);
 	if (!qs_savepoints_abort(&savepoints, level, &start))
 		return;
 	qs_spool_cut(&spool, start.spooled);
@@ -408,6 +435,7 @@ qs_key_log_flush(void)
 	if (qs_key_log_is_empty())
 		return;
 	appender.bulk = nentries > BULK_ENTRIES || spool.size > 0;
+	qs_text_log_flush(&appender, targets);
 	if (spool.size > 0)
 		append_spool(&appender);
 	nentries = sort_unique(window, nentries);
@@ -434,4 +462,5 @@ qs_key_log_reset(void)
 	memset(&savepoints, 0, sizeof(savepoints));
 	context = NULL;
 	serial++;
+	qs_text_log_reset();
 }

@@ -9,6 +9,7 @@
 
 /* Called by triggers. */
 extern void qs_key_log_add(QsArmed *armed, QsKey key);
+extern void qs_key_log_add_text(QsArmed *armed, const char *text, int length);
 extern void qs_key_log_sweep(QsArmed *armed);	/* all may have changed */
 
 /* Called by the transaction's callbacks. */

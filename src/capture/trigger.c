@@ -13,6 +13,8 @@
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
+#include "utils/datum.h"
+#include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(qs_capture);
 PG_FUNCTION_INFO_V1(qs_capture_truncate);
@@ -33,17 +35,84 @@ static inline bool
 get_key(const QsArmed *armed, HeapTuple tuple, TupleDesc desc, QsKey *key)
 {
 	bool		isnull;
-	Datum		value = heap_getattr(tuple, armed->key_attnum, desc, &isnull);
+	Datum		value = heap_getattr(tuple, armed->key.attnums[0], desc, &isnull);
 
 	if (unlikely(isnull))
 		return false;
-	if (likely(armed->key_type == INT8OID))
+	if (likely(armed->key.types[0] == INT8OID))
 	{
 		key->hi = 0;
 		key->lo = (uint64) DatumGetInt64(value);
 	}
 	else
-		*key = qs_key_from_datum(value, armed->key_type);
+		*key = qs_key_from_datum(value, armed->key.types[0]);
+	return true;
+}
+
+/* ---- hashed keys ---- */
+
+static void
+note_text(QsArmed *armed, HeapTuple tuple, TupleDesc desc)
+{
+	static StringInfoData text = {0};
+	Datum		values[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < armed->key.n; i++)
+	{
+		bool		isnull;
+
+		values[i] = heap_getattr(tuple, armed->key.attnums[i], desc, &isnull);
+		if (isnull)
+			return;
+	}
+	if (text.data == NULL)
+	{
+		MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
+
+		initStringInfo(&text);
+		MemoryContextSwitchTo(before);
+	}
+	resetStringInfo(&text);
+	qs_append_key_text(&text, values, armed->writer);
+	qs_key_log_add_text(armed, text.data, text.len);
+	if (text.maxlen > 2 * QS_KEY_TEXT_MAX)
+	{
+		pfree(text.data);
+		text.data = NULL;
+	}
+}
+
+/* ---- what changed ---- */
+
+/*
+ * By the stored bytes, so that nothing is detoasted: a value out of line that was
+ * not changed has the same pointer.  Equal by its type's operator is not enough
+ * (hazard 10).
+ */
+static bool
+same_value(const TriggerData *event, TupleDesc desc, AttrNumber attnum)
+{
+	Form_pg_attribute attribute = TupleDescAttr(desc, attnum - 1);
+	bool		old_null;
+	bool		new_null;
+	Datum		old_value = heap_getattr(event->tg_trigtuple, attnum, desc, &old_null);
+	Datum		new_value = heap_getattr(event->tg_newtuple, attnum, desc, &new_null);
+
+	if (old_null || new_null)
+		return old_null && new_null;
+	return datumIsEqual(old_value, new_value, attribute->attbyval, attribute->attlen);
+}
+
+static bool
+same_values(const TriggerData *event, const AttrNumber *columns, int n)
+{
+	TupleDesc	desc = RelationGetDescr(event->tg_relation);
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!same_value(event, desc, columns[i]))
+			return false;
+	}
 	return true;
 }
 
@@ -51,22 +120,38 @@ get_key(const QsArmed *armed, HeapTuple tuple, TupleDesc desc, QsKey *key)
  * A row whose key is NULL is no point, so a change between NULL and a key is
  * one of that key.  Where an update changes the key, both points change.
  */
+static void
+note_texts(QsArmed *armed, const TriggerData *event)
+{
+	TupleDesc	desc = RelationGetDescr(event->tg_relation);
+
+	note_text(armed, event->tg_trigtuple, desc);
+	if (TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
+		!same_values(event, armed->key.attnums, armed->key.n))
+		note_text(armed, event->tg_newtuple, desc);
+}
+
 static inline void
 note_change(QsArmed *armed, const TriggerData *event)
 {
 	TupleDesc	desc = RelationGetDescr(event->tg_relation);
 	QsKey		key;
 
-	if (unlikely(armed->kind == QS_CHUNK_SWEEP))
-	{
-		qs_key_log_sweep(armed);
+	if (armed->ncolumns >= 0 && TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
+		same_values(event, armed->columns, armed->ncolumns))
 		return;
+	if (unlikely(armed->kind == QS_CHUNK_SWEEP))
+		qs_key_log_sweep(armed);
+	else if (unlikely(armed->kind == QS_CHUNK_TEXTS))
+		note_texts(armed, event);
+	else
+	{
+		if (get_key(armed, event->tg_trigtuple, desc, &key))
+			qs_key_log_add(armed, key);
+		if (TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
+			get_key(armed, event->tg_newtuple, desc, &key))
+			qs_key_log_add(armed, key); /* which knows one that it was given just now */
 	}
-	if (get_key(armed, event->tg_trigtuple, desc, &key))
-		qs_key_log_add(armed, key);
-	if (TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
-		get_key(armed, event->tg_newtuple, desc, &key))
-		qs_key_log_add(armed, key); /* which knows one that it was given just now */
 }
 
 Datum

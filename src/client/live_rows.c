@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "client/live_rows.h"
+#include "common/key_text.h"
 #include "executor/spi.h"
 #include "nodes/parsenodes.h"
 #include "utils/array.h"
@@ -64,23 +65,91 @@ key_of(const QsHit *hit, Oid type, Datum *key)
 	return true;
 }
 
-/* Keys of the hits that can have a row; positions[i] is the hit of key i. */
-static ArrayType *
-keys_of(const QsMirrorRow *mirror, const QsHit *hits, int n, int *positions)
+/* What the plan is given: an array for each column of the key. */
+typedef struct AskedKeys
 {
+	int			n;
+	int		   *positions;		/* of the hit of each key */
+	Datum	   *arrays;
+} AskedKeys;
+
+/* Keys that are ids. */
+static void
+ask_ids(const QsMirrorRow *mirror, const QsHit *hits, int n, AskedKeys *asked)
+{
+	Oid			type = mirror->key.types[0];
 	Datum	   *keys = palloc((n + 1) * sizeof(Datum));
-	int			count = 0;
 	int16		length;
 	bool		by_value;
 	char		align;
 
 	for (int i = 0; i < n; i++)
 	{
-		if (key_of(&hits[i], mirror->key.types[0], &keys[count]))
-			positions[count++] = i;
+		if (key_of(&hits[i], type, &keys[asked->n]))
+			asked->positions[asked->n++] = i;
 	}
-	get_typlenbyvalalign(mirror->key.types[0], &length, &by_value, &align);
-	return construct_array(keys, count, mirror->key.types[0], length, by_value, align);
+	get_typlenbyvalalign(type, &length, &by_value, &align);
+	asked->arrays[0] = PointerGetDatum(construct_array(keys, asked->n, type, length, by_value, align));
+}
+
+/* The strings of the key that a point of a hashed mirror carries; false: it has none. */
+static bool
+key_texts(const QsHit *hit, int n, Datum *texts)
+{
+	JsonbValue	field;
+	JsonbContainer *array;
+
+	if (hit->payload == NULL || !JB_ROOT_IS_OBJECT(hit->payload) ||
+		getKeyJsonValueFromContainer(&hit->payload->root, QS_KEY_FIELD, strlen(QS_KEY_FIELD), &field) == NULL ||
+		field.type != jbvBinary || !JsonContainerIsArray(field.val.binary.data))
+		return false;
+	array = field.val.binary.data;
+	if (JsonContainerSize(array) != n)
+		return false;
+	for (int i = 0; i < n; i++)
+	{
+		JsonbValue *text = getIthJsonbValueFromContainer(array, i);
+
+		if (text == NULL || text->type != jbvString)
+			return false;
+		texts[i] = PointerGetDatum(cstring_to_text_with_len(text->val.string.val, text->val.string.len));
+	}
+	return true;
+}
+
+static void
+ask_texts(const QsMirrorRow *mirror, const QsHit *hits, int n, AskedKeys *asked)
+{
+	int			columns = mirror->key.n;
+	Datum	   *texts = palloc((n + 1) * columns * sizeof(Datum));
+	Datum		row[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < n; i++)
+	{
+		if (!key_texts(&hits[i], columns, row))
+			continue;
+		for (int column = 0; column < columns; column++)
+			texts[column * n + asked->n] = row[column];
+		asked->positions[asked->n++] = i;
+	}
+	for (int column = 0; column < columns; column++)
+		asked->arrays[column] = PointerGetDatum(construct_array(texts + column * n, asked->n, TEXTOID,
+																-1, false, TYPALIGN_INT));
+}
+
+static AskedKeys
+keys_of(const QsMirrorRow *mirror, const QsHit *hits, int n)
+{
+	AskedKeys	asked = {
+		.positions = palloc((n + 1) * sizeof(int)),
+		.arrays = palloc(mirror->key.n * sizeof(Datum))
+	};
+
+	if (mirror->key.rule == QS_KEY_HASHED)
+		ask_texts(mirror, hits, n, &asked);
+	else
+		ask_ids(mirror, hits, n, &asked);
+	return asked;
 }
 
 /* ---- the plan --------------------------------------------------------- */
@@ -96,22 +165,47 @@ row_name(Oid relid)
 	return pstrdup(name);
 }
 
-/* The array is cast to the key's type, never the column, which has the index. */
+static void
+append_condition(StringInfo sql, const QsMirrorRow *mirror, int i, const char *row)
+{
+	char	   *column = psprintf("%s.%s", row,
+								  quote_identifier(get_attname(mirror->relid, mirror->key.attnums[i], false)));
+
+	if (mirror->key.rule == QS_KEY_HASHED)
+		qs_append_key_condition(sql, column, mirror->key.types[i], psprintf("asked.key%d", i + 1));
+	else
+		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) asked.key1", column);
+}
+
+/* What is asked for is cast to the key's type, never the column, which has the index. */
 static char *
 plan_text(const QsMirrorRow *mirror)
 {
 	const char *row = row_name(mirror->relid);
 	const char *schema = get_namespace_name(get_rel_namespace(mirror->relid));
 	const char *table = get_rel_name(mirror->relid);
+	StringInfoData sql;
 
 	if (schema == NULL || table == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table of mirror " INT64_FORMAT " was dropped", mirror->id)));
-	return psprintf("SELECT %s, asked.n FROM pg_catalog.unnest($1) WITH ORDINALITY AS asked(key, n)"
-					" JOIN %s AS %s ON %s.%s OPERATOR(pg_catalog.=) asked.key ORDER BY asked.n",
-					row, quote_qualified_identifier(schema, table), row, row,
-					quote_identifier(get_attname(mirror->relid, mirror->key.attnums[0], false)));
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT %s, asked.n FROM pg_catalog.unnest($1", row);
+	for (int i = 1; i < mirror->key.n; i++)
+		appendStringInfo(&sql, ", $%d", i + 1);
+	appendStringInfoString(&sql, ") WITH ORDINALITY AS asked(key1");
+	for (int i = 1; i < mirror->key.n; i++)
+		appendStringInfo(&sql, ", key%d", i + 1);
+	appendStringInfo(&sql, ", n) JOIN %s AS %s ON ", quote_qualified_identifier(schema, table), row);
+	for (int i = 0; i < mirror->key.n; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(&sql, " AND ");
+		append_condition(&sql, mirror, i, row);
+	}
+	appendStringInfoString(&sql, " ORDER BY asked.n");
+	return sql.data;
 }
 
 static KeptPlan *
@@ -135,15 +229,19 @@ find_kept(Oid relid)
 }
 
 static void
-make_plan(KeptPlan *kept, const char *text, Oid key_type)
+make_plan(KeptPlan *kept, const char *text, const QsKeySpec *key)
 {
-	Oid			types[1] = {get_array_type(key_type)};
-	SPIPlanPtr	plan = SPI_prepare_cursor(text, 1, types, CURSOR_OPT_GENERIC_PLAN);
+	Oid			types[INDEX_MAX_KEYS];
+	SPIPlanPtr	plan;
+
+	for (int i = 0; i < key->n; i++)
+		types[i] = key->rule == QS_KEY_HASHED ? TEXTARRAYOID : get_array_type(key->types[i]);
+	plan = SPI_prepare_cursor(text, key->n, types, CURSOR_OPT_GENERIC_PLAN);
 
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "could not prepare \"%s\"", text);
 	kept->plan = plan;
-	kept->key_type = key_type;
+	kept->key_type = key->types[0];
 	kept->text = MemoryContextStrdup(TopMemoryContext, text);
 }
 
@@ -162,7 +260,7 @@ plan_for(const QsMirrorRow *mirror)
 		SPI_freeplan(kept->plan);
 	}
 	if (kept->text == NULL)
-		make_plan(kept, text, mirror->key.types[0]);
+		make_plan(kept, text, &mirror->key);
 	return kept->plan;
 }
 
@@ -170,11 +268,9 @@ plan_for(const QsMirrorRow *mirror)
 
 /* With SPI connected; rows are in SPI_tuptable. */
 static void
-read_rows(const QsMirrorRow *mirror, ArrayType *keys)
+read_rows(const QsMirrorRow *mirror, const AskedKeys *asked)
 {
-	Datum		values[1] = {PointerGetDatum(keys)};
-
-	if (SPI_execute_plan(plan_for(mirror), values, NULL, true, 0) != SPI_OK_SELECT)
+	if (SPI_execute_plan(plan_for(mirror), asked->arrays, NULL, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not read the rows of a search");
 	if (SPI_gettypeid(SPI_tuptable->tupdesc, 1) != get_rel_type_id(mirror->relid))
 		ereport(ERROR,
@@ -187,12 +283,11 @@ void
 qs_live_rows(const QsMirrorRow *mirror, const QsHit *hits, int n,
 			 QsLiveRowTaker take, void *arg)
 {
-	int		   *positions = palloc((n + 1) * sizeof(int));
-	ArrayType  *keys = keys_of(mirror, hits, n, positions);
+	AskedKeys	asked = keys_of(mirror, hits, n);
 	bool		more = true;
 
 	SPI_connect();
-	read_rows(mirror, keys);
+	read_rows(mirror, &asked);
 	for (uint64 i = 0; i < SPI_processed && more; i++)
 	{
 		HeapTuple	tuple = SPI_tuptable->vals[i];
@@ -200,7 +295,7 @@ qs_live_rows(const QsMirrorRow *mirror, const QsHit *hits, int n,
 		Datum		row = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 1, &is_null);
 		int64		position = DatumGetInt64(SPI_getbinval(tuple, SPI_tuptable->tupdesc, 2, &is_null));
 
-		more = take(arg, row, &hits[positions[position - 1]]);
+		more = take(arg, row, &hits[asked.positions[position - 1]]);
 	}
 	SPI_finish();
 }
@@ -209,12 +304,13 @@ bool
 qs_live_row_visible(const QsMirrorRow *mirror, const char *id)
 {
 	QsHit		hit = {.is_uuid = id[0] == '"'};
-	int			position;
+	AskedKeys	asked;
 	bool		visible;
 
 	hit.id = hit.is_uuid ? pnstrdup(id + 1, strlen(id) - 2) : pstrdup(id);
+	asked = keys_of(mirror, &hit, 1);
 	SPI_connect();
-	read_rows(mirror, keys_of(mirror, &hit, 1, &position));
+	read_rows(mirror, &asked);
 	visible = SPI_processed > 0;
 	SPI_finish();
 	return visible;

@@ -17,6 +17,7 @@
 #include "client/query_argument.h"
 #include "client/request.h"
 #include "client/rights.h"
+#include "common/key_text.h"
 #include "common/rows_out.h"
 #include "commands/trigger.h"
 #include "common/settings.h"
@@ -125,6 +126,12 @@ check_query(Search *search)
 				 errmsg("row security of table \"%s\" applies to you, and a query object may name rows that it hides",
 						get_rel_name(relid)),
 				 errhint("Search by a vector or by the key of a row.")));
+	if (search->query.kind == QS_QUERY_ID && search->mirror->key.rule == QS_KEY_HASHED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("rows of table \"%s\" cannot be named by the id of a point", get_rel_name(relid)),
+				 errdetail("Ids of its points are made of the text of its key."),
+				 errhint("Search by the vector of the row.")));
 	if (search->query.kind == QS_QUERY_ID && !qs_live_row_visible(search->mirror, search->query.json))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -167,7 +174,13 @@ build_body(StringInfo body, const Search *search, int limit)
 	appendStringInfoString(body, search->query.json);
 	add_filter(body, search);
 	qs_body_int(body, "limit", limit);
-	qs_body_bool(body, "with_payload", false);
+	if (search->mirror->key.rule == QS_KEY_HASHED)
+	{
+		qs_body_key(body, "with_payload");
+		appendStringInfoString(body, "[\"" QS_KEY_FIELD "\"]");
+	}
+	else
+		qs_body_bool(body, "with_payload", false);
 	qs_body_bool(body, "with_vector", false);
 	if (!PG_ARGISNULL(ARG_SCORE_THRESHOLD))
 		qs_body_float(body, "score_threshold", PG_GETARG_FLOAT4(ARG_SCORE_THRESHOLD));

@@ -15,6 +15,7 @@
 #include "utils/uuid.h"
 
 #define CHUNK_HEADER_BYTES 5	/* kind and time */
+#define TEXTS_HEADER_BYTES (CHUNK_HEADER_BYTES + 4)	/* and the hash of types */
 #define VARINT_MAX_BYTES 10		/* 64 bits, 7 a byte */
 
 PG_FUNCTION_INFO_V1(qs_chunk_in);
@@ -186,6 +187,18 @@ varint_bytes(uint64 value)
 	return n;
 }
 
+static inline unsigned char *
+put_varint(unsigned char *out, uint64 value)
+{
+	while (value >= 0x80)
+	{
+		*out++ = (unsigned char) (value | 0x80);
+		value >>= 7;
+	}
+	*out++ = (unsigned char) value;
+	return out;
+}
+
 /*
  * Unsigned arithmetic: from the least to the greatest key is 2^64 - 1.  The
  * exact length is only computed where the longest varint might not fit.
@@ -199,12 +212,7 @@ add_integer(QsChunkWriter *chunk, uint64 key)
 
 	if (unlikely(room < VARINT_MAX_BYTES) && room < varint_bytes(value))
 		return false;
-	while (value >= 0x80)
-	{
-		*out++ = (unsigned char) (value | 0x80);
-		value >>= 7;
-	}
-	*out++ = (unsigned char) value;
+	out = put_varint(out, value);
 	chunk->used = (int) (out - chunk->out);
 	chunk->last = key;
 	return true;
@@ -226,7 +234,7 @@ qs_chunk_add(QsChunkWriter *chunk, QsKey key)
 {
 	bool		added;
 
-	Assert(chunk->kind != QS_CHUNK_SWEEP);
+	Assert(chunk->kind == QS_CHUNK_INTEGERS || chunk->kind == QS_CHUNK_UUIDS);
 	if (chunk->kind == QS_CHUNK_INTEGERS)
 		added = add_integer(chunk, key.lo);
 	else
@@ -234,6 +242,51 @@ qs_chunk_add(QsChunkWriter *chunk, QsKey key)
 	if (added)
 		chunk->empty = false;
 	return added;
+}
+
+int
+qs_text_compare(const char *a, int a_length, const char *b, int b_length)
+{
+	int			order = memcmp(a, b, Min(a_length, b_length));
+
+	return order != 0 ? order : (a_length > b_length) - (a_length < b_length);
+}
+
+void
+qs_text_chunk_begin(QsTextChunkWriter *chunk, uint32 types, unsigned char *out, int size)
+{
+	uint32		hash = pg_hton32(types);
+
+	chunk->out = out;
+	chunk->size = size;
+	chunk->last = NULL;
+	chunk->last_length = 0;
+	out[0] = QS_CHUNK_TEXTS;
+	memset(out + 1, 0, CHUNK_HEADER_BYTES - 1);
+	memcpy(out + CHUNK_HEADER_BYTES, &hash, sizeof(hash));
+	chunk->used = TEXTS_HEADER_BYTES;
+}
+
+bool
+qs_text_chunk_add(QsTextChunkWriter *chunk, const char *text, int length)
+{
+	int			most = Min(length, chunk->last_length);
+	int			shared = 0;
+	unsigned char *out = chunk->out + chunk->used;
+
+	Assert(length <= QS_KEY_TEXT_MAX);
+	while (shared < most && text[shared] == chunk->last[shared])
+		shared++;
+	if (chunk->size - chunk->used <
+		varint_bytes(shared) + varint_bytes(length - shared) + length - shared)
+		return false;
+	out = put_varint(out, shared);
+	out = put_varint(out, length - shared);
+	memcpy(out, text + shared, length - shared);
+	chunk->used = (int) (out - chunk->out) + length - shared;
+	chunk->last = text;
+	chunk->last_length = length;
+	return true;
 }
 
 void
@@ -337,33 +390,74 @@ read_keys(QsChunkKind kind, const unsigned char *in, const unsigned char *end, i
 	return NULL;
 }
 
+/* One text, after the one before it; returns the place behind, NULL: no chunk of ours. */
+static const unsigned char *
+read_text(const unsigned char *in, const unsigned char *end, StringInfo text)
+{
+	uint64		shared;
+	uint64		length;
+
+	in = read_varint(in, end, &shared);
+	if (in != NULL)
+		in = read_varint(in, end, &length);
+	if (in == NULL || shared > text->len || length > end - in ||
+		shared + length > QS_KEY_TEXT_MAX || shared + length == 0)
+		return NULL;
+	text->len = shared;
+	appendBinaryStringInfo(text, (const char *) in, length);
+	return in + length;
+}
+
+/* Every text takes three bytes at least, which bounds what is allocated. */
+static bool
+read_texts(const unsigned char *in, const unsigned char *end, QsChunk *chunk)
+{
+	StringInfoData text;
+	uint32		hash;
+
+	if (end - in < (int) sizeof(hash))
+		return false;
+	memcpy(&hash, in, sizeof(hash));
+	in += sizeof(hash);
+	chunk->types = pg_ntoh32(hash);
+	chunk->texts = palloc(((end - in) / 2 + 1) * sizeof(char *));
+	initStringInfo(&text);
+	while (in < end)
+	{
+		in = read_text(in, end, &text);
+		if (in == NULL || strlen(text.data) != text.len)
+			return false;
+		chunk->texts[chunk->n++] = pnstrdup(text.data, text.len);
+	}
+	pfree(text.data);
+	return chunk->n > 0;
+}
+
 bool
-qs_chunk_unpack(const unsigned char *in, int size, QsChunkKind *kind,
-				TimestampTz *written_at, QsKey **keys, int *n)
+qs_chunk_unpack(const unsigned char *in, int size, QsChunk *chunk)
 {
 	const unsigned char *end = in + size;
 	const unsigned char *body = in + CHUNK_HEADER_BYTES;
-	QsKey	   *found = NULL;
-	int			count = 0;
 	uint32		seconds;
 
+	memset(chunk, 0, sizeof(QsChunk));
 	if (size < CHUNK_HEADER_BYTES)
 		return false;
-	/* The count bounds what is allocated: no more than a key for each byte. */
-	if (in[0] != QS_CHUNK_SWEEP)
-	{
-		count = count_keys((QsChunkKind) in[0], body, end);
-		found = count > 0 ? read_keys((QsChunkKind) in[0], body, end, count) : NULL;
-		if (found == NULL)
-			return false;
-	}
-	else if (body != end)
-		return false;
-
 	memcpy(&seconds, in + 1, sizeof(seconds));
-	*written_at = (TimestampTz) pg_ntoh32(seconds) * USECS_PER_SEC;
-	*kind = (QsChunkKind) in[0];
-	*keys = found;
-	*n = count;
-	return true;
+	chunk->written_at = (TimestampTz) pg_ntoh32(seconds) * USECS_PER_SEC;
+	chunk->kind = (QsChunkKind) in[0];
+	switch (chunk->kind)
+	{
+		case QS_CHUNK_SWEEP:
+			return body == end;
+		case QS_CHUNK_TEXTS:
+			return read_texts(body, end, chunk);
+		case QS_CHUNK_INTEGERS:
+		case QS_CHUNK_UUIDS:
+			/* The count bounds what is allocated: no more than a key for each byte. */
+			chunk->n = count_keys(chunk->kind, body, end);
+			chunk->keys = chunk->n > 0 ? read_keys(chunk->kind, body, end, chunk->n) : NULL;
+			return chunk->keys != NULL;
+	}
+	return false;
 }

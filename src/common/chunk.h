@@ -11,6 +11,9 @@
  *				of the differences (keys ascending and distinct)
  *				QS_CHUNK_UUIDS: 16 bytes each, ascending and distinct
  *				QS_CHUNK_SWEEP: nothing
+ *				QS_CHUNK_TEXTS: 4 bytes, the hash of the key's types; then for each
+ *				key, ascending by bytes and distinct, two varints: bytes shared with
+ *				the one before, and bytes that follow
  *
  * A chunk that names keys names at least one.
  */
@@ -24,13 +27,17 @@ typedef enum QsChunkKind
 {
 	QS_CHUNK_INTEGERS = 1,
 	QS_CHUNK_UUIDS = 2,
-	QS_CHUNK_SWEEP = 3			/* keys are not known: compare everything */
+	QS_CHUNK_SWEEP = 3,			/* keys are not known: compare everything */
+	QS_CHUNK_TEXTS = 4			/* texts of hashed keys (key_text.h) */
 } QsChunkKind;
+
+/* A longer text of a key is not noted: its mirror is compared (hazard 10). */
+#define QS_KEY_TEXT_MAX 4096
 
 /*
  * A key as writers note it and workers hold it: a signed integer in hi = 0 and
  * lo (two's complement), or the 16 bytes of a uuid as two big-endian words, so
- * that comparing (hi, lo) is comparing bytes.
+ * that comparing (hi, lo) is comparing bytes.  It is the id of the row's point.
  */
 typedef struct QsKey
 {
@@ -91,11 +98,40 @@ extern bool qs_chunk_add(QsChunkWriter *chunk, QsKey key);
 extern void qs_chunk_stamp(unsigned char *out, TimestampTz written_at);
 
 /*
- * Unpacks.  Returns false, having given nothing, where the bytes are not a chunk
- * of a known kind: the reader then sweeps the mirror (hazard 11).  *keys is
- * palloc'd in the current context; NULL with QS_CHUNK_SWEEP.
+ * The same for texts, which come sorted and distinct, none longer than
+ * QS_KEY_TEXT_MAX, so that the first always fits.
  */
-extern bool qs_chunk_unpack(const unsigned char *in, int size, QsChunkKind *kind,
-							TimestampTz *written_at, QsKey **keys, int *n);
+typedef struct QsTextChunkWriter
+{
+	unsigned char *out;
+	int			size;
+	int			used;
+	const char *last;			/* text before, the caller's; NULL: none */
+	int			last_length;
+} QsTextChunkWriter;
+
+extern void qs_text_chunk_begin(QsTextChunkWriter *chunk, uint32 types, unsigned char *out, int size);
+extern bool qs_text_chunk_add(QsTextChunkWriter *chunk, const char *text, int length);
+
+/* Order of texts in a chunk. */
+extern int	qs_text_compare(const char *a, int a_length, const char *b, int b_length);
+
+/* An unpacked chunk; keys or texts, or neither with QS_CHUNK_SWEEP. */
+typedef struct QsChunk
+{
+	QsChunkKind kind;
+	TimestampTz written_at;
+	int			n;
+	QsKey	   *keys;
+	uint32		types;			/* QS_CHUNK_TEXTS: qs_key_types_hash() */
+	char	  **texts;
+} QsChunk;
+
+/*
+ * Unpacks.  Returns false where the bytes are not a chunk of a known kind: the
+ * reader then sweeps the mirror (hazard 11).  What is in *chunk is palloc'd in the
+ * current context.
+ */
+extern bool qs_chunk_unpack(const unsigned char *in, int size, QsChunk *chunk);
 
 #endif							/* QS_CHUNK_H */

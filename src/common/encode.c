@@ -391,6 +391,29 @@ qs_to_utf8(const char *text, int length, const char **utf8, int *utf8_length)
 	return pstrdup("the text is not valid UTF-8, and the database's encoding SQL_ASCII does not say what it is");
 }
 
+bool
+qs_from_utf8(const char *utf8, const char **text)
+{
+	int			length = strlen(utf8);
+	int			encoding = GetDatabaseEncoding();
+	int			size = length * MAX_CONVERSION_GROWTH + 1;
+	Oid			conversion;
+
+	*text = utf8;
+	if (is_ascii(utf8, length))
+		return true;
+	if (!pg_verify_mbstr(PG_UTF8, utf8, length, true))
+		return false;
+	if (encoding == PG_UTF8 || encoding == PG_SQL_ASCII)
+		return true;
+	conversion = FindDefaultConversionProc(PG_UTF8, encoding);
+	*text = palloc(size);
+	return OidIsValid(conversion) &&
+		pg_do_encoding_conversion_buf(conversion, PG_UTF8, encoding,
+									  (unsigned char *) unconstify(char *, utf8), length,
+									  (unsigned char *) unconstify(char *, *text), size, true) == length;
+}
+
 char *
 qs_append_json_string(StringInfo out, const char *text, int length)
 {

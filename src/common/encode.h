@@ -84,6 +84,12 @@ extern char *qs_append_json_string(StringInfo out, const char *text, int length)
 extern char *qs_to_utf8(const char *text, int length, const char **utf8, int *utf8_length);
 
 /*
+ * UTF-8 from outside in the database's encoding: *text, itself or palloc'd.  False
+ * where it has a character that the encoding lacks, or bytes that are none.
+ */
+extern bool qs_from_utf8(const char *utf8, const char **text);
+
+/*
  * A message where a varlena value is over QS_VALUE_MAX_BYTES when detoasted;
  * looks at its header only (hazard 19).
  */
@@ -94,5 +100,11 @@ extern char *qs_check_raw_size(Datum value);
 
 /* Settings that output functions look at: pairs of name and value, NULL at the end. */
 extern const char *const qs_encode_settings[];
+
+/*
+ * Gives settings, pairs as above, their values until AtEOXact_GUC ends the level
+ * that the caller began.  One that has its value costs a look only.
+ */
+extern void qs_pin_settings(const char *const *settings);
 
 #endif							/* QS_ENCODE_H */

@@ -19,6 +19,7 @@
 #include "utils/date.h"
 #include "utils/datetime.h"
 #include "utils/fmgroids.h"
+#include "utils/guc.h"
 #include "utils/geo_decls.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
@@ -75,6 +76,19 @@ const char *const qs_encode_settings[] = {
 	"quote_all_identifiers", "off",
 	NULL
 };
+
+void
+qs_pin_settings(const char *const *settings)
+{
+	for (; *settings != NULL; settings += 2)
+	{
+		const char *value = GetConfigOption(settings[0], false, false);
+
+		if (value == NULL || strcmp(value, settings[1]) != 0)
+			(void) set_config_option(settings[0], settings[1], PGC_USERSET, PGC_S_SESSION,
+									 GUC_ACTION_SAVE, true, 0, false);
+	}
+}
 
 static char *
 append_null(StringInfo out)

@@ -17,13 +17,18 @@
 #include "common/server.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
+#include "mirror/key.h"
 #include "mirror/look.h"
 #include "mirror/table.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/relation.h"
+#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/objectaddress.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
@@ -37,6 +42,7 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -157,9 +163,18 @@ lock_or_name_holder(Oid relid, LOCKMODE mode)
 	PG_END_TRY();
 }
 
-/* Held to the end of the transaction, like that of any DDL. */
+static List *
+leaves_of(Oid relid)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	List	   *leaves = qs_leaves(rel);
+
+	relation_close(rel, NoLock);
+	return leaves;
+}
+
 static void
-lock_table(Oid relid, LOCKMODE mode)
+lock_relation(Oid relid, LOCKMODE mode)
 {
 	int			level;
 
@@ -173,6 +188,17 @@ lock_table(Oid relid, LOCKMODE mode)
 	AtEOXact_GUC(false, level);
 }
 
+/* The table and its leaves, to the end of the transaction, as any DDL does. */
+static void
+lock_table(Oid relid, LOCKMODE mode)
+{
+	ListCell   *lc;
+
+	lock_relation(relid, mode);
+	foreach(lc, leaves_of(relid))
+		lock_relation(lfirst_oid(lc), mode);
+}
+
 /* ---- triggers, with the caller's rights ---- */
 
 static void
@@ -184,62 +210,118 @@ run_ddl(const char *statement)
 		elog(ERROR, "could not run \"%s\": %s", statement, SPI_result_code_string(result));
 }
 
+static char *
+relation_text(Oid relid)
+{
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
+}
+
+/* With SPI connected. */
+static void
+make_truncate_trigger(Oid relid)
+{
+	const char *table = relation_text(relid);
+
+	run_ddl(psprintf("CREATE TRIGGER %s AFTER TRUNCATE ON %s FOR EACH STATEMENT "
+					 "EXECUTE FUNCTION " QS_SCHEMA ".capture_truncate()",
+					 QS_TRUNCATE_TRIGGER, table));
+	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, QS_TRUNCATE_TRIGGER));
+}
+
+/* PostgreSQL clones row triggers to the partitions, and no others. */
 static void
 make_triggers(const QsDefinition *definition)
 {
-	const char *table = quote_qualified_identifier(definition->schema, definition->table);
+	const char *table = relation_text(definition->relid);
+	ListCell   *lc;
 
 	SPI_connect();
 	run_ddl(psprintf("CREATE TRIGGER %s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW "
 					 "EXECUTE FUNCTION " QS_SCHEMA ".capture(%s)",
 					 QS_TRIGGER, table, quote_literal_cstr(qs_arguments_text(definition))));
-	run_ddl(psprintf("CREATE TRIGGER %s AFTER TRUNCATE ON %s FOR EACH STATEMENT "
-					 "EXECUTE FUNCTION " QS_SCHEMA ".capture_truncate()",
-					 QS_TRUNCATE_TRIGGER, table));
-	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s, ENABLE ALWAYS TRIGGER %s",
-					 table, QS_TRIGGER, QS_TRUNCATE_TRIGGER));
+	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, QS_TRIGGER));
+	make_truncate_trigger(definition->relid);
+	foreach(lc, leaves_of(definition->relid))
+		make_truncate_trigger(lfirst_oid(lc));
 	SPI_finish();
 }
 
-static char *
-drop_statement(Relation rel, const Trigger *trigger)
+/* The trigger that this one is a clone of; InvalidOid: none. */
+static Oid
+get_trigger_parent(Oid trigger)
 {
-	return psprintf("DROP TRIGGER %s ON %s", quote_identifier(trigger->tgname),
-					quote_qualified_identifier(get_namespace_name(RelationGetNamespace(rel)),
-											   RelationGetRelationName(rel)));
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	Oid			parent = InvalidOid;
+
+	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
+	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		parent = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return parent;
+}
+
+/* Triggers of ours on a relation; a clone goes with the trigger that it is of. */
+static void
+find_triggers(Oid relid, char **row, char **truncate)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	QsMirrorTriggers triggers;
+
+	(void) qs_mirror_triggers(rel, &triggers);
+	*row = triggers.row != NULL && !OidIsValid(get_trigger_parent(triggers.row->tgoid))
+		? pstrdup(triggers.row->tgname) : NULL;
+	*truncate = triggers.truncate != NULL ? pstrdup(triggers.truncate->tgname) : NULL;
+	relation_close(rel, NoLock);
+}
+
+static bool
+drop_trigger(Oid relid, const char *name)
+{
+	if (name == NULL)
+		return false;
+	SPI_connect();
+	run_ddl(psprintf("DROP TRIGGER %s ON %s", quote_identifier(name), relation_text(relid)));
+	SPI_finish();
+	return true;
 }
 
 /* The caller has locked the table.  True where there was one of ours. */
 static bool
 drop_triggers(Oid relid)
 {
-	Relation	rel = relation_open(relid, NoLock);
-	QsMirrorTriggers triggers;
-	char	   *statements[2] = {NULL, NULL};
+	List	   *relations = lcons_oid(relid, leaves_of(relid));
+	bool		found = false;
+	ListCell   *lc;
 
-	(void) qs_mirror_triggers(rel, &triggers);
-	if (triggers.row != NULL)
-		statements[0] = drop_statement(rel, triggers.row);
-	if (triggers.truncate != NULL)
-		statements[1] = drop_statement(rel, triggers.truncate);
-	relation_close(rel, NoLock);
-
-	SPI_connect();
-	for (int i = 0; i < lengthof(statements); i++)
+	foreach(lc, relations)
 	{
-		if (statements[i] != NULL)
-			run_ddl(statements[i]);
+		char	   *row;
+		char	   *truncate;
+
+		find_triggers(lfirst_oid(lc), &row, &truncate);
+		found |= drop_trigger(lfirst_oid(lc), row);
+		found |= drop_trigger(lfirst_oid(lc), truncate);
 	}
-	SPI_finish();
-	return statements[0] != NULL || statements[1] != NULL;
+	return found;
 }
 
 /* ---- the state row, with its owner's rights ---- */
 
+/* Writers of a leaf look there, and not at the root. */
 static void
 tell(Oid relid)
 {
+	ListCell   *lc;
+
 	CacheInvalidateRelcacheByRelid(relid);
+	foreach(lc, leaves_of(relid))
+		CacheInvalidateRelcacheByRelid(lfirst_oid(lc));
 	qs_at_commit_reload();
 }
 
@@ -705,11 +787,19 @@ resume_own(const QsMirrorRow *row, bool take_over)
 				 errmsg("the trigger that holds the definition of the mirror of \"%s\" is gone",
 						get_rel_name(row->relid)),
 				 errhint("Call qdrant_unmirror, then qdrant_mirror with take_over => true.")));
+	if (!qs_key_same_ids(&row->key, &definition->key))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the key of table \"%s\" makes other ids than when it was mirrored",
+						get_rel_name(row->relid)),
+				 errhint("Call qdrant_unmirror, then qdrant_mirror with take_over => true.")));
 	if (!whole)
 	{
 		lock_table(row->relid, AccessExclusiveLock);
 		mend_triggers(definition);
 	}
+	write_row("UPDATE " QS_SCHEMA ".mirror SET key_attnums = $8, key_types = $9, columns = $10 WHERE id = $1",
+			  definition, row->id, row->segments, false);
 	update_row(row, psprintf("paused = false, resumed = resumed + 1, take_over = take_over + $2%s",
 							 whole ? "" : ", sweep = sweep + 1"), take_over ? 1 : 0);
 }

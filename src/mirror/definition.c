@@ -15,6 +15,7 @@
 #include "mirror/select_list.h"
 #include "mirror/table.h"
 
+#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_type.h"
@@ -104,10 +105,16 @@ check_vector_type(Relation rel, const QsColumn *column)
 			 errhint("Vectors are columns of type real[], double precision[], or vector of the extension pgvector.")));
 }
 
-/* A value that has no type of its own cannot be written. */
+/* A value that has no type of its own cannot be written; some names are ours. */
 static void
-check_payload_type(const QsColumn *column)
+check_payload_column(const QsColumn *column)
 {
+	if (strncmp(column->name, "_qs_", 4) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_RESERVED_NAME),
+				 errmsg("the name \"%s\" is reserved", column->name),
+				 errdetail("Names that begin with \"_qs_\" are used by %s itself.", QS_EXTENSION),
+				 errhint("Give the column another name with AS.")));
 	if (get_typtype(column->type) == TYPTYPE_PSEUDO)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -194,10 +201,11 @@ resolve_payload(Relation rel, const char *payload, Oid plan_as)
 	ListCell   *lc;
 
 	if (strcmp(payload, "*") == 0)
-		return live_columns(rel, false);
-	columns = qs_select_list(rel, "payload", payload, false, plan_as);
+		columns = live_columns(rel, false);
+	else
+		columns = qs_select_list(rel, "payload", payload, false, plan_as);
 	foreach(lc, columns)
-		check_payload_type(lfirst(lc));
+		check_payload_column(lfirst(lc));
 	return columns;
 }
 
@@ -267,6 +275,51 @@ set_columns(Relation rel, QsDefinition *definition)
 	definition->all_columns = definition->payload_all || has_virtual(rel, columns);
 }
 
+static bool
+has_name(List *list, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+	{
+		if (strcmp(((QsColumn *) lfirst(lc))->name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_column(List *list, AttrNumber attnum)
+{
+	ListCell   *lc;
+
+	foreach(lc, list)
+	{
+		if (((QsColumn *) lfirst(lc))->attnum == attnum)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Where ids say nothing of the key, its columns are fields of the payload, so that
+ * they can be filtered by.
+ */
+static void
+add_key_columns(Relation rel, QsDefinition *definition)
+{
+	if (definition->key.rule != QS_KEY_HASHED)
+		return;
+	for (int i = 0; i < definition->key.n; i++)
+	{
+		QsColumn   *column = qs_plain_column(rel, definition->key.attnums[i]);
+
+		if (has_column(definition->payload, column->attnum) || has_name(definition->payload, column->name))
+			continue;
+		definition->payload = lappend(definition->payload, column);
+	}
+}
+
 static QsDefinition *
 resolve(Relation rel, const QsMirrorArguments *arguments, Oid plan_as)
 {
@@ -289,9 +342,7 @@ resolve(Relation rel, const QsMirrorArguments *arguments, Oid plan_as)
 	definition->payload_all = is_lone_star(arguments->payload);
 	definition->payload = resolve_payload(rel, definition->payload_all ? "*" : arguments->payload,
 										  plan_as);
-	/* WIP: until the reader and the outbox know them */
-	if (definition->key.rule == QS_KEY_HASHED || definition->partitioned || arguments->row_filter)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("not supported yet")));
+	add_key_columns(rel, definition);
 	definition->omit_nulls = arguments->omit_nulls;
 	if (arguments->row_filter != NULL)
 		definition->row_filter = qs_condition(rel, "row_filter", arguments->row_filter, plan_as);
@@ -309,6 +360,29 @@ qs_definition_make(Relation rel, const QsMirrorArguments *asked)
 	return resolve(rel, asked, rel->rd_rel->relowner);
 }
 
+/* A truncate trigger of the root does not fire for one of its leaves, which has its own. */
+static bool
+leaves_are_whole(Relation rel)
+{
+	ListCell   *lc;
+
+	foreach(lc, qs_leaves(rel))
+	{
+		Relation	leaf = try_relation_open(lfirst_oid(lc), AccessShareLock);
+		QsMirrorTriggers triggers;
+		bool		whole;
+
+		if (leaf == NULL)
+			continue;
+		(void) qs_mirror_triggers(leaf, &triggers);
+		whole = qs_mirror_triggers_whole(&triggers);
+		relation_close(leaf, AccessShareLock);
+		if (!whole)
+			return false;
+	}
+	return true;
+}
+
 QsDefinition *
 qs_definition_read(Oid relid)
 {
@@ -321,7 +395,7 @@ qs_definition_read(Oid relid)
 	{
 		int			level;
 
-		if (!qs_mirror_triggers_whole(&triggers))
+		if (!qs_mirror_triggers_whole(&triggers) || !leaves_are_whole(rel))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("a trigger of %s on table \"%s\" is missing, disabled or altered",

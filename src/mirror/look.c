@@ -78,9 +78,9 @@ refuse_alias(const QsDefinition *definition, const QsAnswer *answer)
 static int
 sampled_dimension(const QsDefinition *definition, const QsColumn *column)
 {
-	char	   *query = psprintf("SELECT v FROM (SELECT %s AS v FROM ONLY %s LIMIT " SAMPLE_ROWS ") s "
+	char	   *query = psprintf("SELECT v FROM (SELECT %s AS v FROM %s%s LIMIT " SAMPLE_ROWS ") s "
 								 "WHERE v IS NOT NULL LIMIT 1",
-								 column->expression,
+								 column->expression, definition->partitioned ? "" : "ONLY ",
 								 quote_qualified_identifier(definition->schema, definition->table));
 	QsIdentity	saved;
 	int			dimension = 0;

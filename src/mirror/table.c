@@ -85,6 +85,23 @@ check_inheritance(Relation rel)
 			   "Triggers of a parent do not see its children's rows.");
 }
 
+List *
+qs_leaves(Relation rel)
+{
+	List	   *leaves = NIL;
+	ListCell   *lc;
+
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		return NIL;
+	foreach(lc, find_all_inheritors(RelationGetRelid(rel), NoLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
+			leaves = lappend_oid(leaves, lfirst_oid(lc));
+	}
+	list_sort(leaves, list_oid_cmp);
+	return leaves;
+}
+
 void
 qs_mirror_check_table(Relation rel)
 {

@@ -6,10 +6,14 @@
 #define QS_TABLE_H
 
 #include "qdrant_sync.h"
-#include "access/attnum.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
 
 /* ERROR says what is wrong with the table. */
 extern void qs_mirror_check_table(Relation rel);
+
+/* Leaf partitions of a partitioned table, by their OIDs; NIL for any other table. */
+extern List *qs_leaves(Relation rel);
 
 
 #endif							/* QS_TABLE_H */

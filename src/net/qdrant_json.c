@@ -536,18 +536,22 @@ is_id_text(const char *text)
 }
 
 char *
-qs_json_scroll(int limit, const char *offset)
+qs_json_scroll(int limit, const char *field, const char *offset)
 {
-	char		text[160];
+	char		text[240];
+	char		payload[80] = "false";
 	int			length;
+
+	if (field != NULL)
+		snprintf(payload, sizeof(payload), "[\"%s\"]", field);
 
 	if (offset != NULL && !is_id_text(offset))
 		return NULL;
 
 	/* Not by jansson: it has no integers beyond 2^63-1 to write either. */
 	length = snprintf(text, sizeof(text),
-					  "{\"limit\":%d,\"with_payload\":false,\"with_vector\":false%s%s}",
-					  limit, offset ? ",\"offset\":" : "", offset ? offset : "");
+					  "{\"limit\":%d,\"with_payload\":%s,\"with_vector\":false%s%s}",
+					  limit, payload, offset ? ",\"offset\":" : "", offset ? offset : "");
 	return (length > 0 && (size_t) length < sizeof(text)) ? strdup(text) : NULL;
 }
 
@@ -582,6 +586,15 @@ id_json(json_t *id)
 	return quoted;
 }
 
+/* The only field that was asked for, malloc'd; NULL: the point has none. */
+static char *
+only_field(json_t *payload)
+{
+	void	   *member = json_object_iter(payload);
+
+	return member == NULL ? NULL : json_dumps(json_object_iter_value(member), JSON_COMPACT | JSON_ENCODE_ANY);
+}
+
 static bool
 take_ids(json_t *points, QsIdPage *page)
 {
@@ -589,13 +602,15 @@ take_ids(json_t *points, QsIdPage *page)
 	json_t	   *point;
 
 	page->ids = calloc(json_array_size(points) + 1, sizeof(char *));
-	if (page->ids == NULL)
+	page->keys = calloc(json_array_size(points) + 1, sizeof(char *));
+	if (page->ids == NULL || page->keys == NULL)
 		return false;
 	json_array_foreach(points, i, point)
 	{
 		page->ids[page->n] = id_text(json_object_get(point, "id"));
 		if (page->ids[page->n] == NULL)
 			return false;
+		page->keys[page->n] = only_field(json_object_get(point, "payload"));
 		page->n++;
 	}
 	return true;
@@ -628,6 +643,7 @@ void
 qs_json_free_id_page(QsIdPage *page)
 {
 	qs_json_free_names(page->ids, page->n);
+	qs_json_free_names(page->keys, page->n);
 	free(page->next);
 	memset(page, 0, sizeof(*page));
 }

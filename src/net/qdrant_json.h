@@ -90,16 +90,21 @@ extern char *qs_json_create_alias(const char *collection, const char *alias);
 extern char *qs_json_rename_alias(const char *old_alias, const char *new_alias);
 extern char *qs_json_delete_alias(const char *alias);
 
-/* Body of POST .../points/scroll for ids alone; offset: JSON text of an id or NULL. */
-extern char *qs_json_scroll(int limit, const char *offset);
+/*
+ * Body of POST .../points/scroll for ids and that field of the payload, a plain
+ * name (NULL: none); offset: JSON text of an id or NULL.
+ */
+extern char *qs_json_scroll(int limit, const char *field, const char *offset);
 
 /* A page of ids: each as JSON text ("17" or "\"uuid\"" without the quotes).
+ * keys: of each point, its payload's only field as compact JSON text, or NULL.
  * next: malloc'd JSON text of next_page_offset, NULL: the last page. */
 typedef struct QsIdPage
 {
 	bool		valid;
 	int			n;
 	char	  **ids;			/* malloc'd texts: digits or a uuid */
+	char	  **keys;			/* malloc'd texts */
 	char	   *next;
 } QsIdPage;
 

@@ -67,7 +67,7 @@ typedef struct Echo
 	dlist_node	node;
 	TimestampTz due;
 	int			n;
-	QsKey		keys[FLEXIBLE_ARRAY_MEMBER];
+	QsRowKey	keys[FLEXIBLE_ARRAY_MEMBER];
 } Echo;
 
 /* A row of which nothing is sent. */
@@ -137,9 +137,10 @@ add_lane(Batch *batch, QsLane *lane)
 static void
 append_id(QsTask *task, StringInfo body, QsKey key)
 {
-	char	   *text = qs_task_key_text(task, key);
+	bool		uuid = qs_task_uuid_ids(task);
+	char	   *text = qs_key_to_text(key, uuid);
 
-	if (qs_task_uuid_keys(task))
+	if (uuid)
 		appendStringInfo(body, "\"%s\"", text);
 	else
 		appendStringInfoString(body, text);
@@ -188,12 +189,12 @@ note_bad_row(Read *read, QsLane *lane, const char *error)
 static bool
 is_no_id(QsTask *task, QsKey key)
 {
-	return !qs_task_uuid_keys(task) && (int64) key.lo < 0;
+	return !qs_task_uuid_ids(task) && (int64) key.lo < 0;
 }
 
 /* A row of the read; see QsRowSink. */
 static bool
-take_row(void *arg, QsKey key, QsRowKind kind, const char *json, int length,
+take_row(void *arg, const QsRowKey *key, QsRowKind kind, const char *json, int length,
 		 const char *error)
 {
 	Read	   *read = arg;
@@ -201,8 +202,8 @@ take_row(void *arg, QsKey key, QsRowKind kind, const char *json, int length,
 	Batch	   *batch;
 
 	read->rows++;
-	lane = read->range ? qs_lanes_close_new(read->task->lanes, key, read->range)
-		: qs_lanes_find(read->task->lanes, key);
+	lane = read->range ? qs_lanes_close_new(read->task->lanes, key->id, key->text, read->range)
+		: qs_lanes_find(read->task->lanes, key->id);
 	if (lane == NULL)
 		return true;
 	switch (kind)
@@ -213,13 +214,13 @@ take_row(void *arg, QsKey key, QsRowKind kind, const char *json, int length,
 			add_lane(batch, lane);
 			break;
 		case QS_ROW_ABSENT:
-			if (is_no_id(read->task, key))
+			if (is_no_id(read->task, key->id))
 			{
 				note_bad_row(read, lane, NULL);
 				break;
 			}
 			batch = open_batch(read, &read->delete, BATCH_DELETE);
-			append_id(read->task, &batch->body, key);
+			append_id(read->task, &batch->body, key->id);
 			add_lane(batch, lane);
 			break;
 		case QS_ROW_BAD:
@@ -277,9 +278,9 @@ abandon_read(Read *read)
 }
 
 static void
-put_dead_letter(QsTask *task, QsKey key, const char *error, int http_status)
+put_dead_letter(QsTask *task, const QsLane *lane, const char *error, int http_status)
 {
-	char	   *text = qs_task_key_text(task, key);
+	char	   *text = qs_task_key_text(task, lane);
 
 	/* What was accepted before this refusal is told first. */
 	qs_task_tell_accepted(task);
@@ -315,7 +316,7 @@ note_accepted(QsTask *task, const QsLane *lane)
 	if (task->dead_letters == 0)
 		return;
 	old = MemoryContextSwitchTo(task->context);
-	task->accepted = lappend(task->accepted, qs_task_key_text(task, lane->key));
+	task->accepted = lappend(task->accepted, qs_task_key_text(task, lane));
 	MemoryContextSwitchTo(old);
 }
 
@@ -328,7 +329,7 @@ keep_bad_rows(Read *read)
 		BadRow	   *bad = &read->bad[i];
 
 		if (bad->error != NULL)
-			put_dead_letter(read->task, bad->lane->key, bad->error, 0);
+			put_dead_letter(read->task, bad->lane, bad->error, 0);
 		else
 			note_accepted(read->task, bad->lane);
 	}
@@ -377,7 +378,7 @@ static void
 bury(QsTask *task, QsLane *lane, const char *error, int http_status)
 {
 	qs_begin();
-	put_dead_letter(task, lane->key, error, http_status);
+	put_dead_letter(task, lane, error, http_status);
 	qs_commit();
 	qs_lanes_settle(task->lanes, lane);
 	check_dead_letter_limit(task);
@@ -467,7 +468,7 @@ end_read(Read *read)
 
 /* Reads keys, or (keys NULL) the read's range; an ERROR comes back as its data. */
 static ErrorData *
-protected_read(Read *read, const QsKey *keys, int n, bool *locked)
+protected_read(Read *read, const QsRowKey *keys, int n, bool *locked)
 {
 	QsReader   *reader = read->task->reader;
 	ErrorData  *volatile error = NULL;
@@ -477,8 +478,8 @@ protected_read(Read *read, const QsKey *keys, int n, bool *locked)
 		if (keys != NULL)
 			*locked = qs_reader_by_keys(reader, keys, n, take_row, read);
 		else
-			*locked = qs_reader_by_blocks(reader, read->range->block, read->range->end,
-										  take_row, read);
+			*locked = qs_reader_by_blocks(reader, read->task->progress.backfill_leaf,
+										  read->range->block, read->range->end, take_row, read);
 	}
 	PG_CATCH();
 	{
@@ -492,13 +493,15 @@ static void
 read_lanes(QsTask *task, QsLane **lanes, int n, bool single)
 {
 	Read		read;
-	QsKey	   *keys = palloc(n * sizeof(QsKey));
+	QsRowKey   *keys = palloc(n * sizeof(QsRowKey));
 	ErrorData  *error;
 	bool		locked = true;
 
 	for (int i = 0; i < n; i++)
-		keys[i] = lanes[i]->key;
-	qs_keys_sort_unique(keys, n, qs_chunk_kind_of(task->definition->key.types[0]));
+	{
+		keys[i].id = lanes[i]->key;
+		keys[i].text = lanes[i]->text;
+	}
 	start_read(&read, task, NULL, single);
 	qs_begin();
 	error = protected_read(&read, keys, n, &locked);
@@ -550,7 +553,7 @@ qs_batch_read_dirty(QsTask *task)
 static bool
 mark_range_by_keys(QsTask *task, QsDebt *range)
 {
-	QsKey	   *keys;
+	QsRowKey   *keys;
 	int			n;
 	volatile bool locked = false;
 	ErrorData  *volatile error = NULL;
@@ -558,7 +561,8 @@ mark_range_by_keys(QsTask *task, QsDebt *range)
 	qs_begin();
 	PG_TRY();
 	{
-		locked = qs_reader_keys_by_blocks(task->reader, range->block, range->end, &keys, &n);
+		locked = qs_reader_keys_by_blocks(task->reader, task->progress.backfill_leaf,
+										  range->block, range->end, &keys, &n);
 	}
 	PG_CATCH();
 	{
@@ -573,7 +577,7 @@ mark_range_by_keys(QsTask *task, QsDebt *range)
 		return false;
 	}
 	for (int i = 0; locked && i < n; i++)
-		qs_lanes_mark(task->lanes, keys[i], range);
+		qs_lanes_mark(task->lanes, keys[i].id, keys[i].text, range);
 	qs_commit();
 	return locked;
 }
@@ -828,12 +832,17 @@ static void
 remember_echo(QsTask *task, const Batch *batch, int milliseconds)
 {
 	Echo	   *echo = MemoryContextAlloc(task->context,
-										  offsetof(Echo, keys) + batch->n * sizeof(QsKey));
+										  offsetof(Echo, keys) + batch->n * sizeof(QsRowKey));
 
 	echo->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
 	echo->n = batch->n;
 	for (int i = 0; i < batch->n; i++)
-		echo->keys[i] = batch->lanes[i]->key;
+	{
+		const char *text = batch->lanes[i]->text;
+
+		echo->keys[i].id = batch->lanes[i]->key;
+		echo->keys[i].text = text ? MemoryContextStrdup(task->context, text) : NULL;
+	}
 	dlist_push_tail(&task->echoes, &echo->node);
 }
 
@@ -867,7 +876,11 @@ qs_batch_echo_due(QsTask *task, TimestampTz now)
 		debt->kind = QS_DEBT_ECHO;
 		debt->lanes = 1;
 		for (int i = 0; i < echo->n; i++)
-			qs_lanes_mark(task->lanes, echo->keys[i], debt);
+		{
+			qs_lanes_mark(task->lanes, echo->keys[i].id, echo->keys[i].text, debt);
+			if (echo->keys[i].text != NULL)
+				pfree(unconstify(char *, echo->keys[i].text));
+		}
 		qs_lanes_debt_made(task->lanes, debt);
 		pfree(echo);
 	}

@@ -132,7 +132,7 @@ owe(QsLanes *lanes, QsLink **list, QsDebt *debt)
 }
 
 static QsLane *
-find_or_make(QsLanes *lanes, QsKey key, bool *found)
+find_or_make(QsLanes *lanes, QsKey key, const char *text, bool *found)
 {
 	LaneEntry  *entry = lanehash_insert(lanes->hash, key, found);
 
@@ -140,16 +140,18 @@ find_or_make(QsLanes *lanes, QsKey key, bool *found)
 	{
 		entry->lane = MemoryContextAllocZero(lanes->lane_slab, sizeof(QsLane));
 		entry->lane->key = key;
+		if (text != NULL)
+			entry->lane->text = MemoryContextStrdup(lanes->context, text);
 		total++;
 	}
 	return entry->lane;
 }
 
 void
-qs_lanes_mark(QsLanes *lanes, QsKey key, QsDebt *debt)
+qs_lanes_mark(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt)
 {
 	bool		found;
-	QsLane	   *lane = find_or_make(lanes, key, &found);
+	QsLane	   *lane = find_or_make(lanes, key, text, &found);
 
 	if (!found)
 		push_dirty_tail(lanes, lane);
@@ -158,10 +160,10 @@ qs_lanes_mark(QsLanes *lanes, QsKey key, QsDebt *debt)
 }
 
 QsLane *
-qs_lanes_close_new(QsLanes *lanes, QsKey key, QsDebt *debt)
+qs_lanes_close_new(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt)
 {
 	bool		found;
-	QsLane	   *lane = find_or_make(lanes, key, &found);
+	QsLane	   *lane = find_or_make(lanes, key, text, &found);
 
 	if (found)
 		return NULL;
@@ -214,6 +216,8 @@ qs_lanes_settle(QsLanes *lanes, QsLane *lane)
 	else
 	{
 		lanehash_delete(lanes->hash, lane->key);
+		if (lane->text != NULL)
+			pfree(lane->text);
 		pfree(lane);
 		total--;
 	}

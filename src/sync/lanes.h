@@ -49,6 +49,7 @@ typedef struct QsLane
 {
 	QsLaneState state;
 	QsKey		key;
+	char	   *text;			/* of a hashed key; NULL: the key is it */
 	QsLink	   *now;			/* debts that the coming or running read pays */
 	QsLink	   *next;			/* debts that came after the read: read again */
 	slist_node	node;			/* dirty queue */
@@ -67,14 +68,14 @@ extern int	qs_lanes_dirty(const QsLanes *lanes);	/* in the dirty queue */
 
 extern int64 qs_lanes_total(void);	/* in all mirrors of this process */
 
-/* Marks a key dirty for that debt. */
-extern void qs_lanes_mark(QsLanes *lanes, QsKey key, QsDebt *debt);
+/* Marks a key dirty for that debt.  text is copied. */
+extern void qs_lanes_mark(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt);
 
 /*
  * A row that was read without being dirty (filling): a closed lane for the
  * debt, or NULL where the key already has a lane, whose own read serves as well.
  */
-extern QsLane *qs_lanes_close_new(QsLanes *lanes, QsKey key, QsDebt *debt);
+extern QsLane *qs_lanes_close_new(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt);
 
 /* The maker of a debt has marked all its keys: pays it if none is left. */
 extern void qs_lanes_debt_made(QsLanes *lanes, QsDebt *debt);
@@ -92,7 +93,7 @@ extern void qs_lanes_reopen(QsLanes *lanes, QsLane *lane);
 extern void qs_lane_group(QsLane *lane);
 extern void qs_lane_close(QsLane *lane);
 
-/* A closed lane by key; NULL: none. */
+/* A lane by key; NULL: none. */
 extern QsLane *qs_lanes_find(QsLanes *lanes, QsKey key);
 
 #endif							/* QS_LANES_H */

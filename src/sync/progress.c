@@ -15,7 +15,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define MAX_PARAMETERS 26
+#define MAX_PARAMETERS 30
 
 /* Parameters of one statement, filled in order. */
 typedef struct Parameters
@@ -151,6 +151,10 @@ load_columns(QsProgress *progress, MemoryContext context)
 	progress->owner = (Oid) int8_column(23);
 	progress->skipping = bool_column(24);
 	copy_nonce(progress->last_nonce, 25);
+	progress->backfill_leaf = (Oid) int8_column(26);
+	progress->backfill_after = (Oid) int8_column(27);
+	progress->backfill_base = int8_column(28);
+	progress->backfill_total = int8_column(29);
 }
 
 void
@@ -171,7 +175,7 @@ qs_progress_load(int64 mirror, QsProgress *progress)
 		" sweep_wanted, sweep_done, scroll_offset, scroll_done,"
 		" backfill_relfilenode::bigint, backfill_next, backfill_end, backfill_rows,"
 		" backfill_started, backfill_finished, owner::bigint, skipping,"
-		" last_nonce"
+		" last_nonce, backfill_leaf::bigint, backfill_after::bigint, backfill_base, backfill_total"
 		" FROM qdrant_internal.progress WHERE mirror = $1", &p, SPI_OK_SELECT);
 	load_columns(progress, context);
 	finish();
@@ -217,13 +221,18 @@ qs_progress_save(const QsProgress *progress)
 	add(&p, OIDOID, ObjectIdGetDatum(progress->owner), !OidIsValid(progress->owner));
 	add(&p, BOOLOID, BoolGetDatum(progress->skipping), false);
 	add_text(&p, progress->last_nonce[0] ? progress->last_nonce : NULL);
+	add(&p, OIDOID, ObjectIdGetDatum(progress->backfill_leaf), !begun);
+	add(&p, OIDOID, ObjectIdGetDatum(progress->backfill_after), !OidIsValid(progress->backfill_after));
+	add_int8(&p, progress->backfill_base);
+	add_int8(&p, progress->backfill_total);
 	execute("UPDATE qdrant_internal.progress SET phase = $2, error = $3, error_at = $4,"
 			" resumed = $5, taken_over = $6, epoch = $7, nonce = $8, next_nonce = $9,"
 			" fence = $10, collection_made = $11, timeline = $12, segment_files = $13,"
 			" sweep_wanted = $14, sweep_done = $15, scroll_offset = $16, scroll_done = $17,"
 			" backfill_relfilenode = $18, backfill_next = $19, backfill_end = $20,"
 			" backfill_rows = $21, backfill_started = $22, backfill_finished = $23, owner = $24,"
-			" skipping = $25, last_nonce = $26"
+			" skipping = $25, last_nonce = $26, backfill_leaf = $27, backfill_after = $28,"
+			" backfill_base = $29, backfill_total = $30"
 			" WHERE mirror = $1", &p, SPI_OK_UPDATE);
 }
 

@@ -37,9 +37,13 @@ typedef struct QsProgress
 	int64		sweep_done;
 	char	   *scroll_offset;	/* palloc'd; NULL: not begun */
 	bool		scroll_done;
-	Oid			backfill_file;	/* relfilenode of the table; InvalidOid: not begun */
-	int64		backfill_next;
+	Oid			backfill_leaf;	/* leaf under way, or the table where it has none */
+	Oid			backfill_after; /* last leaf that is done; they go by their OIDs */
+	Oid			backfill_file;	/* relfilenode of the leaf; InvalidOid: not begun */
+	int64		backfill_next;	/* block of the leaf */
 	int64		backfill_end;
+	int64		backfill_base;	/* blocks of the leaves that are done */
+	int64		backfill_total; /* of all leaves, as it began */
 	int64		backfill_rows;
 	TimestampTz backfill_started;	/* 0: not */
 	TimestampTz backfill_finished;	/* 0: not */

@@ -16,6 +16,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+/* Names of the keys that are asked for, which no column should have. */
+#define ASKED "_qs_asked"
+
 static char *
 copy_string(const char *string)
 {
@@ -80,9 +83,13 @@ qs_reader_create(const QsDefinition *definition, MemoryContext parent)
 
 	reader->context = context;
 	reader->relid = definition->relid;
-	reader->key_attnum = definition->key.attnums[0];
-	reader->key_type = definition->key.types[0];
-	reader->key_kind = qs_chunk_kind_of(definition->key.types[0]);
+	reader->partitioned = definition->partitioned;
+	reader->key = definition->key;
+	reader->key_order = definition->key.rule == QS_KEY_INTEGER ? QS_CHUNK_INTEGERS : QS_CHUNK_UUIDS;
+	if (definition->key.rule == QS_KEY_HASHED)
+		reader->key_writer = qs_key_writer(&definition->key, context);
+	if (definition->row_filter != NULL)
+		reader->row_filter = pstrdup(definition->row_filter->expression);
 	copy_vectors(reader, definition);
 	copy_payload(reader, definition);
 	reader->compiled = AllocSetContextCreate(context, "qdrant_sync reader, compiled",
@@ -90,6 +97,7 @@ qs_reader_create(const QsDefinition *definition, MemoryContext parent)
 	reader->row_context = AllocSetContextCreate(context, "qdrant_sync reader, row",
 												ALLOCSET_DEFAULT_SIZES);
 	initStringInfo(&reader->json);
+	initStringInfo(&reader->key_text);
 	MemoryContextSwitchTo(caller);
 	return reader;
 }
@@ -105,6 +113,7 @@ forget_compiled(QsReader *reader)
 		reader->plans[i] = NULL;
 	}
 	reader->relation = NULL;
+	reader->leaf = InvalidOid;
 	reader->npayload = 0;
 	MemoryContextReset(reader->compiled);
 }
@@ -253,7 +262,9 @@ qs_reader_compile(QsReader *reader, Form_pg_class class)
 	caller = MemoryContextSwitchTo(reader->compiled);
 	compile_vectors(reader);
 	compile_payload(reader);
-	reader->key = pstrdup(qs_reader_column(reader, reader->key_attnum, NULL));
+	reader->key_names = palloc(reader->key.n * sizeof(char *));
+	for (int i = 0; i < reader->key.n; i++)
+		reader->key_names[i] = pstrdup(qs_reader_column(reader, reader->key.attnums[i], NULL));
 	reader->relation = pstrdup(name);
 	MemoryContextSwitchTo(caller);
 }
@@ -280,26 +291,133 @@ append_has_vector(StringInfo sql, QsReader *reader)
 	appendStringInfoChar(sql, ')');
 }
 
+/* A hashed key is looked for as the texts of its columns, cast to their types. */
+static void
+append_asked_columns(StringInfo sql, QsReader *reader)
+{
+	for (int i = 0; i < reader->key.n; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(sql, " AND ");
+		qs_append_key_condition(sql, reader->key_names[i], reader->key.types[i],
+								psprintf(ASKED "%d", i + 1));
+	}
+}
+
+static bool
+is_by_keys(QsPlanKind kind)
+{
+	return kind == QS_PLAN_BY_KEYS || kind == QS_PLAN_EXISTING_KEYS;
+}
+
+static char *
+leaf_name(QsReader *reader)
+{
+	Oid			leaf = reader->leaf;
+	char	   *name = get_rel_name(leaf);
+
+	if (name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a partition of table %s does not exist any more", reader->relation)));
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(leaf)), name);
+}
+
 /*
- * The key and its type are the table's own, so that = is the operator of its
- * primary key's index.  Blocks are a range of tids, which needs no index.
+ * An integer or a uuid is asked for as what it is, so that = is the operator of
+ * the key's index.  Blocks are a range of tids, which needs no index.
+ */
+static void
+append_from(StringInfo sql, QsReader *reader, QsPlanKind kind)
+{
+	if (!is_by_keys(kind))
+		appendStringInfo(sql, "ONLY %s WHERE ctid >= $1 AND ctid < $2", leaf_name(reader));
+	else if (reader->key.rule == QS_KEY_HASHED)
+	{
+		appendStringInfo(sql, "%s WHERE ", reader->relation);
+		append_asked_columns(sql, reader);
+	}
+	else
+		appendStringInfo(sql, "%s WHERE %s = ANY ($1)", reader->relation, reader->key_names[0]);
+}
+
+static void
+append_select(StringInfo sql, QsReader *reader, QsPlanKind kind)
+{
+	appendStringInfoString(sql, "SELECT ");
+	for (int i = 0; i < reader->key.n; i++)
+		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", reader->key_names[i]);
+	if (kind == QS_PLAN_BY_KEYS || kind == QS_PLAN_BY_BLOCKS)
+		append_point_columns(sql, reader);
+	appendStringInfoString(sql, " FROM ");
+	append_from(sql, reader, kind);
+	if (kind == QS_PLAN_EXISTING_KEYS)
+		append_has_vector(sql, reader);
+	/* Rows that cannot be read by blocks are read by their keys, where it is asked. */
+	if (reader->row_filter != NULL && kind != QS_PLAN_KEYS_BY_BLOCKS)
+		appendStringInfo(sql, " AND (%s)", reader->row_filter);
+}
+
+static void
+append_list(StringInfo sql, const char *name, int n)
+{
+	for (int i = 0; i < n; i++)
+		appendStringInfo(sql, "%s%s%d", i > 0 ? ", " : "", name, i + 1);
+}
+
+/*
+ * Hashed keys come as arrays of texts, one for each column.  OFFSET keeps the
+ * planner, which knows nothing of the table's size to come, from any plan but
+ * one look at the index for each key.
  */
 static void
 build_sql(StringInfo sql, QsReader *reader, QsPlanKind kind)
 {
-	bool		by_keys = kind == QS_PLAN_BY_KEYS || kind == QS_PLAN_EXISTING_KEYS;
-
 	initStringInfo(sql);
-	appendStringInfo(sql, "SELECT %s", reader->key);
-	if (kind == QS_PLAN_BY_KEYS || kind == QS_PLAN_BY_BLOCKS)
-		append_point_columns(sql, reader);
-	appendStringInfo(sql, " FROM %s WHERE ", reader->relation);
-	if (by_keys)
-		appendStringInfo(sql, "%s = ANY ($1)", reader->key);
-	else
-		appendStringInfoString(sql, "ctid >= $1 AND ctid < $2");
-	if (kind == QS_PLAN_EXISTING_KEYS)
-		append_has_vector(sql, reader);
+	if (!is_by_keys(kind) || reader->key.rule != QS_KEY_HASHED)
+	{
+		append_select(sql, reader, kind);
+		return;
+	}
+	appendStringInfoString(sql, "SELECT r.* FROM pg_catalog.unnest(");
+	append_list(sql, "$", reader->key.n);
+	appendStringInfoString(sql, ") AS " ASKED " (");
+	append_list(sql, ASKED, reader->key.n);
+	appendStringInfoString(sql, "), LATERAL (");
+	append_select(sql, reader, kind);
+	appendStringInfoString(sql, " OFFSET 0) AS r");
+}
+
+static int
+plan_types(QsReader *reader, QsPlanKind kind, Oid *types)
+{
+	if (!is_by_keys(kind))
+	{
+		types[0] = types[1] = TIDOID;
+		return 2;
+	}
+	for (int i = 0; i < reader->key.n; i++)
+		types[i] = reader->key.rule == QS_KEY_HASHED ? TEXTARRAYOID
+			: get_array_type(reader->key.types[i]);
+	return reader->key.n;
+}
+
+static void
+free_plan(QsReader *reader, QsPlanKind kind)
+{
+	if (reader->plans[kind] != NULL)
+		SPI_freeplan(reader->plans[kind]);
+	reader->plans[kind] = NULL;
+}
+
+void
+qs_reader_set_leaf(QsReader *reader, Oid leaf)
+{
+	if (reader->leaf == leaf)
+		return;
+	free_plan(reader, QS_PLAN_BY_BLOCKS);
+	free_plan(reader, QS_PLAN_KEYS_BY_BLOCKS);
+	reader->leaf = leaf;
 }
 
 /*
@@ -309,16 +427,15 @@ build_sql(StringInfo sql, QsReader *reader, QsPlanKind kind)
 SPIPlanPtr
 qs_reader_plan(QsReader *reader, QsPlanKind kind)
 {
-	Oid			keys[] = {get_array_type(reader->key_type)};
-	Oid			blocks[] = {TIDOID, TIDOID};
-	bool		by_keys = kind == QS_PLAN_BY_KEYS || kind == QS_PLAN_EXISTING_KEYS;
+	Oid			types[INDEX_MAX_KEYS];
+	int			n = plan_types(reader, kind, types);
 	StringInfoData sql;
 	SPIPlanPtr	plan;
 
 	if (reader->plans[kind] != NULL)
 		return reader->plans[kind];
 	build_sql(&sql, reader, kind);
-	plan = SPI_prepare(sql.data, by_keys ? 1 : 2, by_keys ? keys : blocks);
+	plan = SPI_prepare(sql.data, n, types);
 	if (plan == NULL || SPI_keepplan(plan) != 0)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	reader->plans[kind] = plan;

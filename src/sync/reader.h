@@ -11,11 +11,12 @@
 #include "executor/spi.h"
 #include "catalog/pg_class.h"
 #include "common/encode.h"
+#include "common/key_text.h"
 #include "sync/rows.h"
 
 /*
- * The statements of a reader.  All begin with the key, so that one receiver can
- * follow any of them; only the first two give whole points.
+ * The statements of a reader.  All begin with the key's columns, so that one
+ * receiver can follow any of them; only the first two give whole points.
  */
 typedef enum QsPlanKind
 {
@@ -65,9 +66,11 @@ struct QsReader
 {
 	MemoryContext context;
 	Oid			relid;
-	AttrNumber	key_attnum;
-	Oid			key_type;
-	QsChunkKind key_kind;
+	bool		partitioned;
+	QsKeySpec	key;
+	QsKeyWriter *key_writer;	/* QS_KEY_HASHED */
+	QsChunkKind key_order;		/* how ids of points compare */
+	char	   *row_filter;		/* condition as SQL; NULL: every row */
 	bool		named;			/* vectors are an object of names */
 	bool		payload_all;
 	int			nvectors;
@@ -78,13 +81,15 @@ struct QsReader
 	/* made from today's catalog under the table's lock; compiled is its memory */
 	MemoryContext compiled;
 	char	   *relation;		/* qualified name; NULL: not compiled */
-	char	   *key;			/* column names as SQL, as the others */
+	char	  **key_names;		/* columns as SQL */
+	Oid			leaf;			/* that the plans by blocks read */
 	int			npayload;
 	QsReadField *payload;
 	SPIPlanPtr	plans[QS_PLAN_KINDS];
 
 	MemoryContext row_context;	/* of one row's encoding */
 	StringInfoData json;
+	StringInfoData key_text;	/* of the row at hand */
 };
 
 /*
@@ -96,6 +101,9 @@ extern void qs_reader_compile(QsReader *reader, Form_pg_class class);
 
 /* The plan, prepared at its first use.  Inside SPI, as the owner. */
 extern SPIPlanPtr qs_reader_plan(QsReader *reader, QsPlanKind kind);
+
+/* Which leaf the plans by blocks read; the table itself where it has none. */
+extern void qs_reader_set_leaf(QsReader *reader, Oid leaf);
 
 /* A column of the table as SQL, or the expression where attnum is 0. */
 extern const char *qs_reader_column(QsReader *reader, AttrNumber attnum, const char *expression);

@@ -19,6 +19,7 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "nodes/params.h"
@@ -47,14 +48,14 @@ typedef struct ReadScope
 	bool		read_only;
 } ReadScope;
 
-/* Keys asked for, in order, and whether their rows came. */
+/* Keys asked for, in the order of their ids, and whether their rows came. */
 typedef struct KeySet
 {
-	QsKey	   *keys;
+	QsRowKey   *keys;
 	bool	   *found;
 	int			n;
 	int			next;			/* where the next row's key probably is */
-	QsChunkKind kind;
+	QsChunkKind order;
 } KeySet;
 
 /*
@@ -71,7 +72,7 @@ typedef struct RowReceiver
 	bool		stopped;		/* the sink wanted no more */
 	KeySet	   *asked;			/* NULL: rows of blocks */
 	/* receivers of keys or of one vector */
-	QsKey	   *keys;
+	QsRowKey   *keys;
 	int			nkeys;
 	int			capacity;
 	int			dimension;
@@ -99,20 +100,6 @@ static const char *const read_settings[] = {
 
 /* --- the owner's session --- */
 
-/* Settings that already have their value, as the worker's own do, cost a look only. */
-static void
-pin_settings(const char *const *settings)
-{
-	for (; *settings != NULL; settings += 2)
-	{
-		const char *value = GetConfigOption(settings[0], false, false);
-
-		if (value == NULL || strcmp(value, settings[1]) != 0)
-			(void) set_config_option(settings[0], settings[1], PGC_USERSET, PGC_S_SESSION,
-									 GUC_ACTION_SAVE, true, 0, false);
-	}
-}
-
 /*
  * From here on the owner's functions may run.  In a security-restricted operation
  * they cannot change the role, and what they set is taken back with the GUC level.
@@ -123,8 +110,8 @@ become_owner(ReadScope *scope, Oid owner)
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
 	SetUserIdAndSecContext(owner, scope->security_context | SECURITY_RESTRICTED_OPERATION);
 	scope->guc_level = NewGUCNestLevel();
-	pin_settings(read_settings);
-	pin_settings(qs_encode_settings);
+	qs_pin_settings(read_settings);
+	qs_pin_settings(qs_encode_settings);
 
 	/*
 	 * A function that writes would make the mirror send again for ever.  No
@@ -132,6 +119,20 @@ become_owner(ReadScope *scope, Oid owner)
 	 */
 	scope->read_only = XactReadOnly;
 	XactReadOnly = true;
+}
+
+/* All leaves at once, so that the executor waits for none of them. */
+static bool
+lock_leaves(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
+			return false;
+	}
+	return true;
 }
 
 /*
@@ -143,7 +144,8 @@ begin_read(QsReader *reader, ReadScope *scope)
 {
 	HeapTuple	tuple;
 
-	if (!ConditionalLockRelationOid(reader->relid, AccessShareLock))
+	if (!ConditionalLockRelationOid(reader->relid, AccessShareLock) ||
+		(reader->partitioned && !lock_leaves(reader->relid)))
 		return false;
 	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(reader->relid));
 	if (!HeapTupleIsValid(tuple))
@@ -226,23 +228,57 @@ execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestR
 	PG_END_TRY();
 }
 
-/* One execution for all keys: it costs about as much as reading four rows. */
-static void
-execute_for_keys(QsReader *reader, QsPlanKind kind, const KeySet *asked, RowReceiver *receiver)
+/* Keys that are ids, as one array. */
+static Datum
+id_array(QsReader *reader, const KeySet *asked)
 {
-	Oid			type = get_array_type(reader->key_type);
+	Oid			type = reader->key.types[0];
 	Datum	   *elements = palloc(asked->n * sizeof(Datum));
 	int16		length;
 	bool		by_value;
 	char		align;
-	Datum		array;
 
-	get_typlenbyvalalign(reader->key_type, &length, &by_value, &align);
+	get_typlenbyvalalign(type, &length, &by_value, &align);
 	for (int i = 0; i < asked->n; i++)
-		elements[i] = qs_key_to_datum(asked->keys[i], reader->key_type);
-	array = PointerGetDatum(construct_array(elements, asked->n, reader->key_type,
-											length, by_value, align));
-	execute(qs_reader_plan(reader, kind), 1, &type, &array, &receiver->pub);
+		elements[i] = qs_key_to_datum(asked->keys[i].id, type);
+	return PointerGetDatum(construct_array(elements, asked->n, type, length, by_value, align));
+}
+
+/* Hashed keys, as an array of texts for each column. */
+static void
+text_arrays(QsReader *reader, const KeySet *asked, Datum *arrays)
+{
+	int			n = reader->key.n;
+	Datum	   *elements = palloc(asked->n * n * sizeof(Datum));
+	char	   *texts[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < asked->n; i++)
+	{
+		if (!qs_key_text_parse(asked->keys[i].text, n, texts))
+			elog(ERROR, "unexpected text of a key: %s", asked->keys[i].text);
+		for (int column = 0; column < n; column++)
+			elements[column * asked->n + i] = CStringGetTextDatum(texts[column]);
+	}
+	for (int column = 0; column < n; column++)
+		arrays[column] = PointerGetDatum(construct_array(elements + column * asked->n, asked->n,
+														 TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* One execution for all keys: it costs about as much as reading four rows. */
+static void
+execute_for_keys(QsReader *reader, QsPlanKind kind, const KeySet *asked, RowReceiver *receiver)
+{
+	Oid			types[INDEX_MAX_KEYS];
+	Datum		arrays[INDEX_MAX_KEYS];
+	bool		hashed = reader->key.rule == QS_KEY_HASHED;
+
+	for (int i = 0; i < reader->key.n; i++)
+		types[i] = hashed ? TEXTARRAYOID : get_array_type(reader->key.types[i]);
+	if (hashed)
+		text_arrays(reader, asked, arrays);
+	else
+		arrays[0] = id_array(reader, asked);
+	execute(qs_reader_plan(reader, kind), reader->key.n, types, arrays, &receiver->pub);
 }
 
 static void
@@ -261,15 +297,24 @@ execute_for_blocks(QsReader *reader, QsPlanKind kind, BlockNumber first, BlockNu
 
 /* --- keys that were asked for --- */
 
-/* Sorted, as the index will give the rows, and without duplicates. */
+#define ST_SORT sort_row_keys
+#define ST_ELEMENT_TYPE QsRowKey
+#define ST_COMPARE(a, b, order) qs_key_compare((a)->id, (b)->id, *(order))
+#define ST_COMPARE_ARG_TYPE const QsChunkKind
+#define ST_SCOPE static
+#define ST_DEFINE
+#include "lib/sort_template.h"
+
+/* Sorted, as an index over ids will give the rows. */
 static void
-make_key_set(KeySet *set, QsReader *reader, const QsKey *keys, int n)
+make_key_set(KeySet *set, QsReader *reader, const QsRowKey *keys, int n)
 {
-	set->keys = palloc(n * sizeof(QsKey));
-	memcpy(set->keys, keys, n * sizeof(QsKey));
-	set->kind = reader->key_kind;
-	set->n = qs_keys_sort_unique(set->keys, n, set->kind);
-	set->found = palloc0(n * sizeof(bool));
+	set->keys = palloc((n + 1) * sizeof(QsRowKey));
+	memcpy(set->keys, keys, n * sizeof(QsRowKey));
+	set->order = reader->key_order;
+	sort_row_keys(set->keys, n, &set->order);
+	set->n = n;
+	set->found = palloc0((n + 1) * sizeof(bool));
 	set->next = 0;
 }
 
@@ -283,7 +328,7 @@ find_key(const KeySet *set, QsKey key)
 	while (low <= high)
 	{
 		int			middle = (low + high) / 2;
-		int			order = qs_key_compare(key, set->keys[middle], set->kind);
+		int			order = qs_key_compare(key, set->keys[middle].id, set->order);
 
 		if (order == 0)
 			return middle;
@@ -295,18 +340,23 @@ find_key(const KeySet *set, QsKey key)
 	return -1;
 }
 
-/* Rows mostly come in the index's order, which is the set's. */
-static void
+/*
+ * Rows mostly come in the index's order, which is the set's.  False for a row that
+ * was not asked for, or came before: keys may be equal by their type's operator
+ * and not be the same (hazard 10).
+ */
+static bool
 mark_found(KeySet *set, QsKey key)
 {
 	int			i = set->next;
 
-	if (i >= set->n || set->keys[i].lo != key.lo || set->keys[i].hi != key.hi)
+	if (i >= set->n || !qs_key_equal(set->keys[i].id, key))
 		i = find_key(set, key);
-	if (i < 0)
-		return;
+	if (i < 0 || set->found[i])
+		return false;
 	set->found[i] = true;
 	set->next = i + 1;
+	return true;
 }
 
 /* The same snapshot showed the rows that came: a key without one has none. */
@@ -314,7 +364,7 @@ static void
 report_absent(KeySet *set, QsRowSink sink, void *arg)
 {
 	for (int i = 0; i < set->n; i++)
-		if (!set->found[i] && !sink(arg, set->keys[i], QS_ROW_ABSENT, NULL, 0, NULL))
+		if (!set->found[i] && !sink(arg, &set->keys[i], QS_ROW_ABSENT, NULL, 0, NULL))
 			return;
 }
 
@@ -331,9 +381,7 @@ in_column(const char *label, char *message)
 static char *
 append_id(StringInfo out, QsReader *reader, QsKey key)
 {
-	bool		uuid = reader->key_kind == QS_CHUNK_UUIDS;
-
-	if (uuid)
+	if (reader->key.rule != QS_KEY_INTEGER)
 		appendStringInfo(out, "\"%s\"", qs_key_to_text(key, true));
 	else if ((int64) key.lo >= 0)
 	{
@@ -341,8 +389,8 @@ append_id(StringInfo out, QsReader *reader, QsKey key)
 		out->len += pg_lltoa((int64) key.lo, out->data + out->len);
 	}
 	else
-		return psprintf("the key " INT64_FORMAT " is negative, and point ids are not (use keys from 0 on, or of type uuid)",
-						(int64) key.lo);
+		return psprintf("the key " INT64_FORMAT " is negative, and point ids are not (mirror the table with key => '%s::text', so that ids are UUIDs)",
+						(int64) key.lo, reader->key_names[0]);
 	return NULL;
 }
 
@@ -358,18 +406,33 @@ append_vectors(StringInfo out, QsReader *reader, TupleTableSlot *slot, int *n)
 		QsReadVector *vector = &reader->vectors[i];
 		char	   *message;
 
-		if (slot->tts_isnull[i + 1])
+		if (slot->tts_isnull[reader->key.n + i])
 			continue;
 		if ((*n)++ > 0)
 			appendStringInfoCharMacro(out, ',');
 		if (reader->named)
 			appendStringInfoString(out, vector->prefix);
-		message = qs_append_vector(out, slot->tts_values[i + 1], vector->vector_type, vector->dimension);
+		message = qs_append_vector(out, slot->tts_values[reader->key.n + i], vector->vector_type, vector->dimension);
 		if (message != NULL)
 			return in_column(vector->label, message);
 	}
 	if (reader->named)
 		appendStringInfoCharMacro(out, '}');
+	return NULL;
+}
+
+/* The key itself, by which a sweep finds the row of a point (hazard 5). */
+static char *
+append_key_field(StringInfo out, const char *text)
+{
+	const char *utf8;
+	int			length;
+	char	   *message = qs_to_utf8(text, strlen(text), &utf8, &length);
+
+	if (message != NULL)
+		return psprintf("key: %s", message);
+	appendStringInfoString(out, "\"" QS_KEY_FIELD "\":");
+	appendBinaryStringInfo(out, utf8, length);
 	return NULL;
 }
 
@@ -380,7 +443,7 @@ append_payload(StringInfo out, QsReader *reader, TupleTableSlot *slot)
 	for (int i = 0; i < reader->npayload; i++)
 	{
 		QsReadField *column = &reader->payload[i];
-		int			attribute = 1 + reader->nvectors + i;
+		int			attribute = reader->key.n + reader->nvectors + i;
 		char	   *message;
 
 		appendBinaryStringInfo(out, column->prefix, column->prefix_length);
@@ -401,14 +464,14 @@ append_payload(StringInfo out, QsReader *reader, TupleTableSlot *slot)
  * ERROR, since the rows beside it are good.
  */
 static QsRowKind
-encode_point(QsReader *reader, TupleTableSlot *slot, QsKey key, char **message)
+encode_point(QsReader *reader, TupleTableSlot *slot, const QsRowKey *key, char **message)
 {
 	StringInfo	out = &reader->json;
 	int			nvectors;
 
 	resetStringInfo(out);
 	appendStringInfoString(out, "{\"id\":");
-	if ((*message = append_id(out, reader, key)) != NULL)
+	if ((*message = append_id(out, reader, key->id)) != NULL)
 		return QS_ROW_BAD;
 	appendStringInfoString(out, ",\"vector\":");
 	if ((*message = append_vectors(out, reader, slot, &nvectors)) != NULL)
@@ -416,6 +479,13 @@ encode_point(QsReader *reader, TupleTableSlot *slot, QsKey key, char **message)
 	if (nvectors == 0)
 		return QS_ROW_ABSENT;
 	appendStringInfoString(out, ",\"payload\":{");
+	if (key->text != NULL)
+	{
+		if ((*message = append_key_field(out, key->text)) != NULL)
+			return QS_ROW_BAD;
+		if (reader->npayload > 0)
+			appendStringInfoChar(out, ',');
+	}
 	if ((*message = append_payload(out, reader, slot)) != NULL)
 		return QS_ROW_BAD;
 	appendStringInfoString(out, "}}");
@@ -428,15 +498,32 @@ encode_point(QsReader *reader, TupleTableSlot *slot, QsKey key, char **message)
 
 /* --- receivers --- */
 
-/* A key's column is NOT NULL, unless the definition does not fit the table any more. */
-static QsKey
-key_of_slot(QsReader *reader, TupleTableSlot *slot)
+/*
+ * Columns of a key are NOT NULL, unless the definition does not fit the table any
+ * more.  A hashed key's text is valid until the next row.
+ */
+static void
+key_of_slot(QsReader *reader, TupleTableSlot *slot, QsRowKey *key)
 {
-	if (slot->tts_isnull[0])
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("a key of table %s is null", reader->relation)));
-	return qs_key_from_datum(slot->tts_values[0], reader->key_type);
+	char	   *message;
+
+	for (int i = 0; i < reader->key.n; i++)
+	{
+		if (slot->tts_isnull[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+					 errmsg("a key of table %s is null", reader->relation)));
+	}
+	if (reader->key.rule != QS_KEY_HASHED)
+	{
+		key->id = qs_key_from_datum(slot->tts_values[0], reader->key.types[0]);
+		key->text = NULL;
+		return;
+	}
+	resetStringInfo(&reader->key_text);
+	qs_append_key_text(&reader->key_text, slot->tts_values, reader->key_writer);
+	key->text = reader->key_text.data;
+	key->id = qs_key_text_id(key->text, &message);
 }
 
 /*
@@ -450,21 +537,38 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	QsReader   *reader = receiver->reader;
 	char	   *message = NULL;
 	QsRowKind	kind;
-	QsKey		key;
+	QsRowKey	key;
 
 	slot_getallattrs(slot);
-	key = key_of_slot(reader, slot);
-	if (receiver->asked != NULL)
-		mark_found(receiver->asked, key);
-
 	MemoryContextReset(reader->row_context);
 	MemoryContextSwitchTo(reader->row_context);
-	kind = encode_point(reader, slot, key, &message);
+	key_of_slot(reader, slot, &key);
+	if (receiver->asked != NULL && !mark_found(receiver->asked, key.id))
+	{
+		MemoryContextSwitchTo(receiver->caller);
+		return true;
+	}
+	kind = encode_point(reader, slot, &key, &message);
 	MemoryContextSwitchTo(receiver->caller);
-	receiver->stopped = !receiver->sink(receiver->arg, key, kind,
+	receiver->stopped = !receiver->sink(receiver->arg, &key, kind,
 										kind == QS_ROW_POINT ? reader->json.data : NULL,
 										kind == QS_ROW_POINT ? reader->json.len : 0, message);
 	return !receiver->stopped;
+}
+
+static void
+collect_key(RowReceiver *receiver, const QsRowKey *key)
+{
+	QsRowKey   *place;
+
+	if (receiver->nkeys == receiver->capacity)
+	{
+		receiver->capacity *= 2;
+		receiver->keys = repalloc_huge(receiver->keys, receiver->capacity * sizeof(QsRowKey));
+	}
+	place = &receiver->keys[receiver->nkeys++];
+	place->id = key->id;
+	place->text = key->text ? MemoryContextStrdup(receiver->caller, key->text) : NULL;
 }
 
 /* Either marks a key that was asked for, or collects all that come. */
@@ -472,21 +576,18 @@ static bool
 receive_key(TupleTableSlot *slot, DestReceiver *self)
 {
 	RowReceiver *receiver = (RowReceiver *) self;
-	QsKey		key;
+	QsReader   *reader = receiver->reader;
+	QsRowKey	key;
 
 	slot_getallattrs(slot);
-	key = key_of_slot(receiver->reader, slot);
+	MemoryContextReset(reader->row_context);
+	MemoryContextSwitchTo(reader->row_context);
+	key_of_slot(reader, slot, &key);
+	MemoryContextSwitchTo(receiver->caller);
 	if (receiver->asked != NULL)
-	{
-		mark_found(receiver->asked, key);
-		return true;
-	}
-	if (receiver->nkeys == receiver->capacity)
-	{
-		receiver->capacity *= 2;
-		receiver->keys = repalloc_huge(receiver->keys, receiver->capacity * sizeof(QsKey));
-	}
-	receiver->keys[receiver->nkeys++] = key;
+		(void) mark_found(receiver->asked, key.id);
+	else
+		collect_key(receiver, &key);
 	return true;
 }
 
@@ -504,13 +605,16 @@ receive_dimension(TupleTableSlot *slot, DestReceiver *self)
 
 /* Queued keys of the old type cannot be compared with those of the new (hazard 11). */
 static void
-check_key_type(QsReader *reader, Oid type)
+check_key_types(QsReader *reader, TupleDesc desc)
 {
-	if (getBaseType(type) != reader->key_type)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("the key of table %s has another type than when it was mirrored", reader->relation),
-				 errhint("Mirror the table anew with qdrant_unmirror and qdrant_mirror.")));
+	for (int i = 0; i < reader->key.n; i++)
+	{
+		if (getBaseType(TupleDescAttr(desc, i)->atttypid) != reader->key.types[i])
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("the key of table %s has another type than when it was mirrored", reader->relation),
+					 errhint("Mirror the table anew with qdrant_unmirror and qdrant_mirror.")));
+	}
 }
 
 static void
@@ -537,13 +641,13 @@ bind_columns(DestReceiver *self, int operation, TupleDesc desc)
 {
 	QsReader   *reader = ((RowReceiver *) self)->reader;
 
-	check_key_type(reader, TupleDescAttr(desc, 0)->atttypid);
+	check_key_types(reader, desc);
 	for (int i = 0; i < reader->nvectors; i++)
-		bind_vector(reader, &reader->vectors[i], TupleDescAttr(desc, 1 + i)->atttypid);
+		bind_vector(reader, &reader->vectors[i], TupleDescAttr(desc, reader->key.n + i)->atttypid);
 	for (int i = 0; i < reader->npayload; i++)
 	{
 		QsReadField *column = &reader->payload[i];
-		Oid			type = TupleDescAttr(desc, 1 + reader->nvectors + i)->atttypid;
+		Oid			type = TupleDescAttr(desc, reader->key.n + reader->nvectors + i)->atttypid;
 
 		if (column->type == type)
 			continue;
@@ -555,7 +659,7 @@ bind_columns(DestReceiver *self, int operation, TupleDesc desc)
 static void
 bind_key(DestReceiver *self, int operation, TupleDesc desc)
 {
-	check_key_type(((RowReceiver *) self)->reader, TupleDescAttr(desc, 0)->atttypid);
+	check_key_types(((RowReceiver *) self)->reader, desc);
 }
 
 static void
@@ -585,7 +689,7 @@ make_receiver(QsReader *reader, bool (*receive) (TupleTableSlot *, DestReceiver 
 /* --- reading --- */
 
 bool
-qs_reader_by_keys(QsReader *reader, const QsKey *keys, int n, QsRowSink sink, void *arg)
+qs_reader_by_keys(QsReader *reader, const QsRowKey *keys, int n, QsRowSink sink, void *arg)
 {
 	RowReceiver receiver = make_receiver(reader, receive_row, bind_columns);
 	ReadScope	scope;
@@ -606,7 +710,7 @@ qs_reader_by_keys(QsReader *reader, const QsKey *keys, int n, QsRowSink sink, vo
 }
 
 bool
-qs_reader_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
+qs_reader_by_blocks(QsReader *reader, Oid leaf, BlockNumber first, BlockNumber end,
 					QsRowSink sink, void *arg)
 {
 	RowReceiver receiver = make_receiver(reader, receive_row, bind_columns);
@@ -616,14 +720,15 @@ qs_reader_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
 		return false;
 	receiver.sink = sink;
 	receiver.arg = arg;
+	qs_reader_set_leaf(reader, leaf);
 	execute_for_blocks(reader, QS_PLAN_BY_BLOCKS, first, end, &receiver);
 	end_read(reader, &scope);
 	return true;
 }
 
 bool
-qs_reader_keys_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
-						 QsKey **keys, int *n)
+qs_reader_keys_by_blocks(QsReader *reader, Oid leaf, BlockNumber first, BlockNumber end,
+						 QsRowKey **keys, int *n)
 {
 	RowReceiver receiver = make_receiver(reader, receive_key, bind_key);
 	ReadScope	scope;
@@ -631,7 +736,8 @@ qs_reader_keys_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
 	if (!begin_read(reader, &scope))
 		return false;
 	receiver.capacity = 1024;
-	receiver.keys = MemoryContextAlloc(receiver.caller, receiver.capacity * sizeof(QsKey));
+	receiver.keys = MemoryContextAlloc(receiver.caller, receiver.capacity * sizeof(QsRowKey));
+	qs_reader_set_leaf(reader, leaf);
 	execute_for_blocks(reader, QS_PLAN_KEYS_BY_BLOCKS, first, end, &receiver);
 	end_read(reader, &scope);
 	*keys = receiver.keys;
@@ -640,7 +746,7 @@ qs_reader_keys_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
 }
 
 bool
-qs_reader_exists(QsReader *reader, const QsKey *keys, int n, bool *found)
+qs_reader_exists(QsReader *reader, const QsRowKey *keys, int n, bool *found)
 {
 	RowReceiver receiver = make_receiver(reader, receive_key, bind_key);
 	ReadScope	scope;
@@ -652,7 +758,7 @@ qs_reader_exists(QsReader *reader, const QsKey *keys, int n, bool *found)
 	receiver.asked = &asked;
 	execute_for_keys(reader, QS_PLAN_EXISTING_KEYS, &asked, &receiver);
 	for (int i = 0; i < n; i++)
-		found[i] = asked.found[find_key(&asked, keys[i])];
+		found[i] = asked.found[find_key(&asked, keys[i].id)];
 	end_read(reader, &scope);
 	return true;
 }

@@ -27,6 +27,16 @@ typedef struct QsReader QsReader;	/* opaque: compiled definition, kept plans */
  * any is QS_ROW_ABSENT.
  */
 
+/*
+ * What a worker holds of a row's key: the id of its point, and, where ids are
+ * made of a text (QS_KEY_HASHED), that text in the database's encoding; else NULL.
+ */
+typedef struct QsRowKey
+{
+	QsKey		id;
+	const char *text;
+} QsRowKey;
+
 /* What became of a row. */
 typedef enum QsRowKind
 {
@@ -36,13 +46,13 @@ typedef enum QsRowKind
 } QsRowKind;
 
 /*
- * Receives each row, in no order.  json (of a point) and error (of a bad row) are
- * valid during the call only; what the sink pallocs is in the reader's caller's
+ * Receives each row, in no order.  The key's text, json (of a point) and error (of
+ * a bad row) are valid during the call only; what the sink pallocs is in the reader's caller's
  * context.  It runs inside the executor, as the table's owner: it looks at no
  * catalog and raises no error.  Returns false to stop the read after this row (the
  * batch is full): rows not given were not read.
  */
-typedef bool (*QsRowSink) (void *arg, QsKey key, QsRowKind kind,
+typedef bool (*QsRowSink) (void *arg, const QsRowKey *key, QsRowKind kind,
 						   const char *json, int length, const char *error);
 
 /*
@@ -72,18 +82,18 @@ extern int	qs_reader_find_dimension(QsReader *reader, int vector, int skip);
  */
 
 /* Rows of these keys (distinct), QS_ROW_ABSENT for keys without a row. */
-extern bool qs_reader_by_keys(QsReader *reader, const QsKey *keys, int n,
+extern bool qs_reader_by_keys(QsReader *reader, const QsRowKey *keys, int n,
 							  QsRowSink sink, void *arg);
 
-/* Rows in heap blocks first to end - 1. */
-extern bool qs_reader_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
+/* Rows in heap blocks first to end - 1 of the table, or of that leaf of it. */
+extern bool qs_reader_by_blocks(QsReader *reader, Oid leaf, BlockNumber first, BlockNumber end,
 								QsRowSink sink, void *arg);
 
 /* Keys of the rows in those blocks, palloc'd: no expression is evaluated. */
-extern bool qs_reader_keys_by_blocks(QsReader *reader, BlockNumber first, BlockNumber end,
-									 QsKey **keys, int *n);
+extern bool qs_reader_keys_by_blocks(QsReader *reader, Oid leaf, BlockNumber first,
+									 BlockNumber end, QsRowKey **keys, int *n);
 
-/* Which of these keys have a row that is a point: found[i]. */
-extern bool qs_reader_exists(QsReader *reader, const QsKey *keys, int n, bool *found);
+/* Which of these keys (distinct) have a row that is a point: found[i]. */
+extern bool qs_reader_exists(QsReader *reader, const QsRowKey *keys, int n, bool *found);
 
 #endif							/* QS_ROWS_H */

@@ -10,13 +10,19 @@
  * suspect becomes a dirty key, and its lane reads the current state.
  */
 #include "qdrant_sync.h"
+#include "common/encode.h"
+#include "common/key_text.h"
 #include "net/qdrant_json.h"
 #include "sync/task.h"
 
 #include "access/relation.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 #include "utils/uuid.h"
@@ -59,7 +65,8 @@ static void
 start_sweep(QsTask *task)
 {
 	bool		resumed = task->progress.scroll_offset != NULL ||
-		task->progress.scroll_done || OidIsValid(task->progress.backfill_file);
+		task->progress.scroll_done || OidIsValid(task->progress.backfill_file) ||
+		OidIsValid(task->progress.backfill_after);
 
 	/* After a restart it is not known which wish the sweep under way had seen. */
 	task->sweep_number = resumed ? task->progress.sweep_done + 1 : qs_task_sweep_wanted(task);
@@ -72,63 +79,173 @@ start_sweep(QsTask *task)
 		task->progress.scroll_done = true;
 }
 
-/* Current storage and length of the table; false: it is locked or gone. */
-static bool
-look_at_table(QsTask *task, Oid *file, BlockNumber *blocks)
+/* What a look at a leaf found. */
+typedef enum Look
+{
+	LOOK_LOCKED,				/* somebody holds a lock: later */
+	LOOK_GONE,
+	LOOK_FOUND
+} Look;
+
+/* Current storage and length of a leaf. */
+static Look
+look_at_leaf(Oid leaf, Oid *file, BlockNumber *blocks)
 {
 	Relation	rel;
-	bool		found = false;
+	Look		look = LOOK_LOCKED;
 
 	qs_begin();
-	if (ConditionalLockRelationOid(task->row.relid, AccessShareLock))
+	if (ConditionalLockRelationOid(leaf, AccessShareLock))
 	{
-		rel = try_relation_open(task->row.relid, NoLock);
+		rel = try_relation_open(leaf, NoLock);
+		look = rel != NULL ? LOOK_FOUND : LOOK_GONE;
 		if (rel != NULL)
 		{
 			*file = qs_relfilenumber(rel);
 			*blocks = RelationGetNumberOfBlocks(rel);
 			relation_close(rel, NoLock);
-			found = true;
 		}
+	}
+	qs_commit();
+	return look;
+}
+
+static void
+look_later(QsTask *task)
+{
+	task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
+}
+
+/* Leaves of the table, or itself, by their OIDs; false: it is locked. */
+static bool
+find_leaves(QsTask *task, List **leaves)
+{
+	MemoryContext context = CurrentMemoryContext;
+	bool		found = false;
+
+	*leaves = NIL;
+	qs_begin();
+	if (ConditionalLockRelationOid(task->row.relid, AccessShareLock))
+	{
+		List	   *all = find_all_inheritors(task->row.relid, NoLock, NULL);
+		ListCell   *cell;
+
+		MemoryContextSwitchTo(context);
+		foreach(cell, all)
+		{
+			if (get_rel_relkind(lfirst_oid(cell)) == RELKIND_RELATION)
+				*leaves = lappend_oid(*leaves, lfirst_oid(cell));
+		}
+		list_sort(*leaves, list_oid_cmp);
+		found = true;
 	}
 	qs_commit();
 	return found;
 }
 
-/* Rows that come later are captured: the length now is the end. */
-static void
-start_backfill(QsTask *task)
+static int64
+blocks_of(List *leaves)
 {
-	Oid			file;
-	BlockNumber blocks;
+	int64		total = 0;
+	ListCell   *cell;
 
-	if (!look_at_table(task, &file, &blocks))
+	foreach(cell, leaves)
 	{
-		task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
-		return;
+		Oid			file;
+		BlockNumber blocks;
+
+		if (look_at_leaf(lfirst_oid(cell), &file, &blocks) == LOOK_FOUND)
+			total += blocks;
 	}
-	task->progress.backfill_file = file;
-	task->progress.backfill_next = 0;
-	task->progress.backfill_end = blocks;
+	return total;
+}
+
+static void
+begin_backfill(QsTask *task, List *leaves)
+{
+	task->progress.backfill_base = 0;
+	task->progress.backfill_total = blocks_of(leaves);
 	task->progress.backfill_rows = 0;
 	task->progress.backfill_started = GetCurrentTimestamp();
 	task->progress.backfill_finished = 0;
-	task->backfill_cursor = 0;
-	qs_task_save(task);
 }
 
-/*
- * A table that was rewritten meanwhile (VACUUM FULL, CLUSTER) may have moved
- * rows to blocks that were already read: begin again.
- */
+/* Rows that come later are captured: the length now is the end. */
 static bool
-table_was_rewritten(QsTask *task, bool *looked)
+begin_leaf(QsTask *task, Oid leaf)
 {
 	Oid			file;
 	BlockNumber blocks;
 
-	*looked = look_at_table(task, &file, &blocks);
-	return *looked && file != task->progress.backfill_file;
+	switch (look_at_leaf(leaf, &file, &blocks))
+	{
+		case LOOK_LOCKED:
+			look_later(task);
+			return true;
+		case LOOK_GONE:
+			return false;
+		case LOOK_FOUND:
+			break;
+	}
+	task->progress.backfill_leaf = leaf;
+	task->progress.backfill_file = file;
+	task->progress.backfill_next = 0;
+	task->progress.backfill_end = blocks;
+	task->backfill_cursor = 0;
+	qs_task_save(task);
+	return true;
+}
+
+/*
+ * The first leaf behind those that are done.  False: there is none.  A partition
+ * that comes meanwhile is new, or brings a wish for another sweep.
+ */
+static bool
+next_leaf(QsTask *task)
+{
+	List	   *leaves;
+	ListCell   *cell;
+
+	if (!find_leaves(task, &leaves))
+	{
+		look_later(task);
+		return true;
+	}
+	if (!OidIsValid(task->progress.backfill_after))
+		begin_backfill(task, leaves);
+	foreach(cell, leaves)
+	{
+		if (lfirst_oid(cell) > task->progress.backfill_after && begin_leaf(task, lfirst_oid(cell)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * All of a leaf was read.  One that was rewritten meanwhile (VACUUM FULL, CLUSTER)
+ * may have moved rows to blocks that were already read: it is read again.
+ */
+static void
+finish_leaf(QsTask *task)
+{
+	Oid			file;
+	BlockNumber blocks;
+	Look		look = look_at_leaf(task->progress.backfill_leaf, &file, &blocks);
+
+	if (look == LOOK_LOCKED)
+	{
+		/* The end waits, and what was read stays read. */
+		look_later(task);
+		return;
+	}
+	if (look == LOOK_GONE || file == task->progress.backfill_file)
+	{
+		task->progress.backfill_after = task->progress.backfill_leaf;
+		task->progress.backfill_base += task->progress.backfill_end;
+	}
+	task->progress.backfill_file = InvalidOid;
+	task->progress.backfill_next = task->progress.backfill_end = 0;
+	task->progress_dirty = true;
 }
 
 /* Takes a string of the task's own. */
@@ -146,25 +263,14 @@ forget_position(QsTask *task)
 	set_scroll_offset(task, NULL);
 	task->progress.scroll_done = false;
 	task->progress.backfill_file = InvalidOid;
+	task->progress.backfill_after = InvalidOid;
 }
 
 static void
 finish_sweep(QsTask *task)
 {
 	bool		again = task->sweep_again;
-	bool		looked;
 
-	if (table_was_rewritten(task, &looked))
-	{
-		task->progress.backfill_file = InvalidOid;
-		return;
-	}
-	if (!looked)
-	{
-		/* Locked: the end waits, and what was read stays read. */
-		task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
-		return;
-	}
 	forget_position(task);
 	task->sweeping = false;
 	if (!again)
@@ -176,57 +282,91 @@ finish_sweep(QsTask *task)
 	qs_task_save(task);
 }
 
-/* An id of the collection as a key; false: no key of this mirror has that id. */
 static bool
-id_to_key(const QsTask *task, const char *id, QsKey *key)
+integer_key(const QsTask *task, const char *id, QsKey *key)
 {
-	bool		digits = strspn(id, "0123456789") == strlen(id);
-	uint64		limit;
+	Oid			type = task->definition->key.types[0];
+	uint64		limit = type == INT2OID ? PG_INT16_MAX : type == INT4OID ? PG_INT32_MAX : PG_INT64_MAX;
 	char	   *end;
 
-	if (qs_task_uuid_keys(task))
-	{
-		if (digits)
-			return false;
-		*key = qs_key_from_datum(DirectFunctionCall1(uuid_in, CStringGetDatum(id)), UUIDOID);
-		return true;
-	}
-	if (!digits)
-		return false;
-	limit = task->definition->key.types[0] == INT2OID ? PG_INT16_MAX
-		: task->definition->key.types[0] == INT4OID ? PG_INT32_MAX : PG_INT64_MAX;
 	errno = 0;
 	key->hi = 0;
 	key->lo = strtoull(id, &end, 10);
 	return errno == 0 && key->lo <= limit;
 }
 
+/*
+ * The key that a point says it has, in our own form of the text; NULL: it says
+ * none, or one that its id was not made of.
+ */
+static char *
+hashed_key(const QsTask *task, const char *said, QsKey id)
+{
+	char	   *texts[INDEX_MAX_KEYS];
+	StringInfoData text;
+	char	   *message;
+
+	if (said == NULL || !qs_from_utf8(said, &said) ||
+		!qs_key_text_parse(said, task->definition->key.n, texts))
+		return NULL;
+	initStringInfo(&text);
+	qs_append_key_texts(&text, texts, task->definition->key.n);
+	return qs_key_equal(qs_key_text_id(text.data, &message), id) && message == NULL
+		? text.data : NULL;
+}
+
+/* The point's key; false: no key of this mirror has that id. */
+static bool
+point_key(const QsTask *task, const QsIdPage *page, int i, QsRowKey *key)
+{
+	const char *id = page->ids[i];
+	bool		digits = strspn(id, "0123456789") == strlen(id);
+
+	key->text = NULL;
+	if (digits)
+		return !qs_task_uuid_ids(task) && integer_key(task, id, &key->id);
+	if (!qs_task_uuid_ids(task))
+		return false;
+	key->id = qs_key_from_datum(DirectFunctionCall1(uuid_in, CStringGetDatum(id)), UUIDOID);
+	if (task->definition->key.rule != QS_KEY_HASHED)
+		return true;
+	key->text = hashed_key(task, page->keys[i], key->id);
+	return key->text != NULL;
+}
+
+/*
+ * A point whose key is not to be read is sent anew by the lane that its id has
+ * already; else it is foreign, or the backfill that follows brings it back.
+ */
+static bool
+is_foreign(const QsTask *task, const QsRowKey *key)
+{
+	return !qs_task_uuid_ids(task) || qs_lanes_find(task->lanes, key->id) == NULL;
+}
+
 /* Marks the ids of a page that have no row; collects those that cannot have one. */
 static bool
 look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt, bool all_suspect)
 {
-	QsKey	   *keys = palloc(sizeof(QsKey) * (page->n + 1));
-	bool	   *found = palloc(sizeof(bool) * (page->n + 1));
+	QsRowKey   *keys = palloc(sizeof(QsRowKey) * (page->n + 1));
+	bool	   *found = palloc0(sizeof(bool) * (page->n + 1));
 	char	  **foreign = palloc(sizeof(char *) * (page->n + 1));
 	int			nkeys = 0;
 	int			nforeign = 0;
 
 	for (int i = 0; i < page->n; i++)
 	{
-		if (id_to_key(task, page->ids[i], &keys[nkeys]))
+		if (point_key(task, page, i, &keys[nkeys]))
 			nkeys++;
-		else
+		else if (is_foreign(task, &keys[nkeys]))
 			foreign[nforeign++] = page->ids[i];
 	}
-	nkeys = qs_keys_sort_unique(keys, nkeys, qs_chunk_kind_of(task->definition->key.types[0]));
-	if (all_suspect)
-		memset(found, 0, sizeof(bool) * nkeys);
-	else if (nkeys > 0 && !qs_reader_exists(task->reader, keys, nkeys, found))
+	if (!all_suspect && nkeys > 0 && !qs_reader_exists(task->reader, keys, nkeys, found))
 		return false;
 	for (int i = 0; i < nkeys; i++)
 	{
 		if (!found[i])
-			qs_lanes_mark(task->lanes, keys[i], debt);
+			qs_lanes_mark(task->lanes, keys[i].id, keys[i].text, debt);
 	}
 	if (nforeign > 0)
 		qs_batch_delete_foreign(task, foreign, nforeign);
@@ -268,7 +408,9 @@ page_read(QsTask *task, const QsIdPage *page)
 	else if (qs_is_rows_fault(error->sqlerrcode))
 	{
 		/* One row's expression raised it: the lanes read each for itself (contract 8). */
+		qs_begin();
 		looked_up = look_up_page(task, page, debt, true);
+		qs_commit();
 		FreeErrorData(error);
 	}
 	if (!looked_up)
@@ -316,12 +458,19 @@ page_answered(void *arg, const QsHttpOutcome *outcome)
 						: "the collection's ids could not be read");
 }
 
+static const char *
+key_field(const QsTask *task)
+{
+	return task->definition->key.rule == QS_KEY_HASHED ? QS_KEY_FIELD : NULL;
+}
+
 static void
 ask_for_page(QsTask *task)
 {
 	task->call = qs_call_read(task->endpoint, "POST",
 							  qs_task_collection_path(task, "/points/scroll"),
-							  qs_call_body(qs_json_scroll(PAGE_IDS, task->progress.scroll_offset)),
+							  qs_call_body(qs_json_scroll(PAGE_IDS, key_field(task),
+														 task->progress.scroll_offset)),
 							  page_answered, task);
 }
 
@@ -422,13 +571,13 @@ qs_sweep_step(QsTask *task)
 			GetCurrentTimestamp() >= task->not_before)
 			ask_for_page(task);
 	}
+	else if (task->nranges > 0 || GetCurrentTimestamp() < task->not_before)
+		return;
 	else if (!OidIsValid(task->progress.backfill_file))
 	{
-		if (task->nranges == 0 && GetCurrentTimestamp() >= task->not_before)
-			start_backfill(task);
+		if (!next_leaf(task) && task->foreign == 0)
+			finish_sweep(task);
 	}
-	else if (task->progress.backfill_next >= task->progress.backfill_end &&
-			 task->nranges == 0 && task->foreign == 0 &&
-			 GetCurrentTimestamp() >= task->not_before)
-		finish_sweep(task);
+	else if (task->progress.backfill_next >= task->progress.backfill_end)
+		finish_leaf(task);
 }

@@ -6,7 +6,9 @@
  * whose end comes back through qs_calls_dispatch().
  */
 #include "qdrant_sync.h"
+#include "common/key_text.h"
 #include "common/settings.h"
+#include "mirror/key.h"
 #include "net/outcome.h"
 #include "sync/task.h"
 
@@ -304,15 +306,15 @@ qs_task_write_path(const QsTask *task, const char *rest)
 }
 
 bool
-qs_task_uuid_keys(const QsTask *task)
+qs_task_uuid_ids(const QsTask *task)
 {
 	return task->row.key.rule != QS_KEY_INTEGER;
 }
 
 char *
-qs_task_key_text(const QsTask *task, QsKey key)
+qs_task_key_text(const QsTask *task, const QsLane *lane)
 {
-	return qs_key_to_text(key, qs_task_uuid_keys(task));
+	return lane->text ? pstrdup(lane->text) : qs_key_to_text(lane->key, qs_task_uuid_ids(task));
 }
 
 bool
@@ -357,11 +359,18 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	}
 }
 
-/* What the mirror has in memory: keys, or chunks where many name the same keys. */
+/*
+ * What the mirror has in memory: keys, or chunks where many name the same keys.  A
+ * key with its text counts as two.
+ */
 static int
 held(const QsTask *task)
 {
-	return Max(qs_lanes_count(task->lanes), qs_outbox_shown(task->outbox));
+	int			lanes = qs_lanes_count(task->lanes);
+
+	if (task->row.key.rule == QS_KEY_HASHED)
+		lanes *= 2;
+	return Max(lanes, qs_outbox_shown(task->outbox));
 }
 
 static bool
@@ -373,36 +382,67 @@ window_is_open(const QsTask *task)
 		(qs_lanes_total() < MAX_LANES || mine < SHARE_OF_MIRROR);
 }
 
+/* Keys of the kind and of the types that the mirror has now. */
+static bool
+chunk_fits(const QsTask *task, const QsChunk *chunk)
+{
+	const QsKeySpec *key = &task->row.key;
+
+	if (key->rule == QS_KEY_HASHED)
+		return chunk->kind == QS_CHUNK_TEXTS && chunk->types == qs_key_types_hash(key);
+	return (int) chunk->kind == qs_chunk_kind_of(key->types[0]);
+}
+
+static void
+mark_chunk(QsTask *task, const QsChunk *chunk, QsDebt *debt)
+{
+	char	   *message;
+
+	for (int i = 0; i < chunk->n; i++)
+	{
+		if (chunk->kind == QS_CHUNK_TEXTS)
+			qs_lanes_mark(task->lanes, qs_key_text_id(chunk->texts[i], &message),
+						  chunk->texts[i], debt);
+		else
+			qs_lanes_mark(task->lanes, chunk->keys[i], NULL, debt);
+	}
+}
+
 /*
  * A chunk that was not seen before.  In a transaction.  Bytes that no version of
- * ours wrote, or keys of another type than the mirror's now, become a wish to
+ * ours wrote, or keys of other types than the mirror's now, become a wish to
  * compare everything, durable before the chunk is acknowledged (hazard 11).
  */
 static int
 chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot)
 {
 	QsTask	   *task = arg;
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "qdrant_sync chunk",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext before = MemoryContextSwitchTo(context);
 	bool		isnull;
 	Datum		value = slot_getattr(slot, 1, &isnull);
-	struct varlena *chunk = isnull ? NULL : PG_DETOAST_DATUM_PACKED(value);
-	QsChunkKind kind;
-	QsKey	   *keys = NULL;
+	struct varlena *bytes = isnull ? NULL : PG_DETOAST_DATUM_PACKED(value);
+	QsChunk		chunk = {0};
 	int			n = 0;
 
-	if (chunk == NULL ||
-		!qs_chunk_unpack((unsigned char *) VARDATA_ANY(chunk), VARSIZE_ANY_EXHDR(chunk),
-						 &kind, &debt->since, &keys, &n) ||
-		(int) kind != qs_chunk_kind_of(task->row.key.types[0]))
+	if (bytes != NULL &&
+		qs_chunk_unpack((unsigned char *) VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes), &chunk) &&
+		chunk_fits(task, &chunk))
 	{
+		debt->since = chunk.written_at;
+		mark_chunk(task, &chunk, debt);
+		n = chunk.n;
+	}
+	else
+	{
+		debt->since = chunk.written_at;
 		qs_task_want_sweep(task);
 		qs_progress_save(&task->progress);
-		n = 0;
 	}
-	for (int i = 0; i < n; i++)
-		qs_lanes_mark(task->lanes, keys[i], debt);
 	qs_lanes_debt_made(task->lanes, debt);
-	if (keys != NULL)
-		pfree(keys);
+	MemoryContextSwitchTo(before);
+	MemoryContextDelete(context);
 	return n;
 }
 
@@ -438,6 +478,12 @@ compile(QsTask *task)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the mirror's trigger is gone from the table")));
+	if (!qs_key_same_ids(&task->row.key, &definition->key))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("the key of table \"%s\" makes other ids than when it was mirrored",
+						definition->table),
+				 errhint("Mirror the table anew with qdrant_unmirror and qdrant_mirror.")));
 	/* Below the transaction until here, so that an ERROR leaves nothing behind. */
 	reader = qs_reader_create(definition, context);
 	MemoryContextSwitchTo(old);

@@ -165,9 +165,11 @@ extern char *qs_task_alias(const QsTask *task, int64 epoch, const char *nonce);
 /* Highest sweep that is wished for. */
 extern int64 qs_task_sweep_wanted(const QsTask *task);
 
-/* Key as in the view of dead letters and in Qdrant's paths; palloc'd. */
-extern char *qs_task_key_text(const QsTask *task, QsKey key);
-extern bool qs_task_uuid_keys(const QsTask *task);
+/* Key as in the view of dead letters; palloc'd. */
+extern char *qs_task_key_text(const QsTask *task, const QsLane *lane);
+
+/* Ids are uuids, which in JSON are strings. */
+extern bool qs_task_uuid_ids(const QsTask *task);
 
 /* The collection was made anew, or keys were lost: compare everything. */
 extern void qs_task_want_sweep(QsTask *task);

@@ -263,16 +263,18 @@ requests(void)
 static void
 scroll(void)
 {
-	check_built(qs_json_scroll(10, NULL),
+	check_built(qs_json_scroll(10, "_qs_key", NULL),
+				"{\"limit\":10,\"with_payload\":[\"_qs_key\"],\"with_vector\":false}", __LINE__);
+	check_built(qs_json_scroll(10, NULL, NULL),
 				"{\"limit\":10,\"with_payload\":false,\"with_vector\":false}", __LINE__);
-	check_built(qs_json_scroll(10, "18446744073709551615"),
+	check_built(qs_json_scroll(10, NULL, "18446744073709551615"),
 				"{\"limit\":10,\"with_payload\":false,\"with_vector\":false,\"offset\":18446744073709551615}", __LINE__);
-	check_built(qs_json_scroll(5, "\"550e8400-e29b-41d4-a716-446655440000\""),
+	check_built(qs_json_scroll(5, NULL, "\"550e8400-e29b-41d4-a716-446655440000\""),
 				"{\"limit\":5,\"with_payload\":false,\"with_vector\":false,"
 				"\"offset\":\"550e8400-e29b-41d4-a716-446655440000\"}", __LINE__);
-	check_built(qs_json_scroll(5, "1,\"filter\":{}"), NULL, __LINE__);
-	check_built(qs_json_scroll(5, "\"a\",\"b\":\"c\""), NULL, __LINE__);
-	check_built(qs_json_scroll(5, ""), NULL, __LINE__);
+	check_built(qs_json_scroll(5, NULL, "1,\"filter\":{}"), NULL, __LINE__);
+	check_built(qs_json_scroll(5, NULL, "\"a\",\"b\":\"c\""), NULL, __LINE__);
+	check_built(qs_json_scroll(5, NULL, ""), NULL, __LINE__);
 }
 
 static void
