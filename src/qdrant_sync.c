@@ -9,8 +9,10 @@
  */
 #include "qdrant_sync.h"
 #include "capture/capture.h"
+#include "capture/ddl_watch.h"
 #include "common/settings.h"
 #include "common/shared.h"
+#include "mirror/follow.h"
 #include "sync/launcher.h"
 
 PG_MODULE_MAGIC;
@@ -29,6 +31,8 @@ _PG_init(void)
 
 	qs_shared_install_hooks();
 	qs_capture_init();
+	qs_ddl_watch_install_hook();
+	qs_follow_install_hook();
 	qs_utility_install_hook();
 	if (!IsBinaryUpgrade)
 		qs_launcher_register();

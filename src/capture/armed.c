@@ -168,6 +168,7 @@ read_catalog(QsArmed *armed)
 	armed->armed = row != NULL && row->ours;
 	if (!armed->armed)
 		return;
+	armed->root = row->relid;
 	reset_context(armed);
 	set_key(armed, row);
 	set_columns(armed, row);
@@ -208,6 +209,22 @@ qs_armed_look_up(Oid relid)
 	}
 	qs_armed_last = armed;
 	return armed;
+}
+
+bool
+qs_armed_any(Oid relid)
+{
+	const QsMirrorRow *row = find_row(relid);
+
+	return row != NULL && row->ours;
+}
+
+bool
+qs_armed_is_leaf(Oid relid)
+{
+	const QsMirrorRow *row = find_row(relid);
+
+	return row != NULL && row->ours && row->relid != relid;
 }
 
 bool

@@ -29,6 +29,7 @@ typedef struct QsArmed
 	bool		valid;			/* false: look it up again */
 	bool		stale;			/* invalidated since the look-up began */
 	bool		armed;			/* false: nothing below holds */
+	Oid			root;			/* the mirrored table: relid, or what it is a leaf of */
 	QsChunkKind kind;			/* QS_CHUNK_SWEEP: its keys cannot be noted */
 	QsKeySpec	key;			/* columns as this relation numbers them, with the
 								 * base types that they have now */
@@ -58,6 +59,13 @@ qs_armed_find(Oid relid)
 		armed = qs_armed_look_up(relid);
 	return armed->armed ? armed : NULL;
 }
+
+/*
+ * Is the relation, or a partitioned table above it, mirrored?  Of those that are
+ * not, nothing is cached: for DDL, which names any relation.
+ */
+extern bool qs_armed_any(Oid relid);
+extern bool qs_armed_is_leaf(Oid relid);
 
 /*
  * True where a mirror of this database that is not dropped owns the collection

@@ -12,11 +12,8 @@
  */
 #include "qdrant_sync.h"
 #include "mirror/arguments.h"
-#include "mirror/catalog.h"
 #include "mirror/select_list.h"
 
-#include "catalog/pg_trigger.h"
-#include "commands/trigger.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -54,46 +51,6 @@ static const struct Member
 	{"collection_config", MEMBER_JSON, false, offsetof(QsMirrorArguments, collection_config)},
 	{"omit_nulls", MEMBER_BOOL, false, offsetof(QsMirrorArguments, omit_nulls)},
 };
-
-/* ---- the triggers ---- */
-
-bool
-qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers)
-{
-	Oid			row_function = qs_trigger_function("capture");
-	Oid			truncate_function = qs_trigger_function("capture_truncate");
-	TriggerDesc *desc = rel->trigdesc;
-
-	triggers->row = triggers->truncate = NULL;
-	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)
-	{
-		const Trigger *trigger = &desc->triggers[i];
-
-		if (trigger->tgisinternal || !OidIsValid(trigger->tgfoid))
-			continue;
-		if (trigger->tgfoid == row_function && triggers->row == NULL)
-			triggers->row = trigger;
-		else if (trigger->tgfoid == truncate_function && triggers->truncate == NULL)
-			triggers->truncate = trigger;
-	}
-	return triggers->row != NULL;
-}
-
-static bool
-is_whole(const Trigger *trigger, int16 type)
-{
-	return trigger->tgtype == type && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
-		trigger->tgqual == NULL && trigger->tgnattr == 0;
-}
-
-bool
-qs_mirror_triggers_whole(const QsMirrorTriggers *triggers)
-{
-	return triggers->row != NULL && triggers->truncate != NULL &&
-		is_whole(triggers->row, TRIGGER_TYPE_ROW | TRIGGER_TYPE_INSERT |
-				 TRIGGER_TYPE_UPDATE | TRIGGER_TYPE_DELETE) &&
-		is_whole(triggers->truncate, TRIGGER_TYPE_TRUNCATE);
-}
 
 /* ---- reading ---- */
 

@@ -25,18 +25,6 @@ typedef struct QsMirrorArguments
 	bool		omit_nulls;
 } QsMirrorArguments;
 
-/* Our triggers on the relation; false where the row trigger is missing. */
-typedef struct QsMirrorTriggers
-{
-	const Trigger *row;
-	const Trigger *truncate;	/* NULL: not there */
-} QsMirrorTriggers;
-
-extern bool qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers);
-
-/* Do they still fire for everything, whatever session_replication_role? */
-extern bool qs_mirror_triggers_whole(const QsMirrorTriggers *triggers);
-
 /* Argument of the row trigger; ERROR where it is not ours. */
 extern void qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments);
 
@@ -48,6 +36,9 @@ extern char *qs_arguments_text(const QsDefinition *definition);
  * ask for refused.  Expressions are planned as the table's owner.
  */
 extern QsDefinition *qs_definition_make(Relation rel, const QsMirrorArguments *asked);
+
+/* The same of what a trigger says: no user's code is run.  search_path is pinned. */
+extern QsDefinition *qs_definition_resolve(Relation rel, const QsMirrorArguments *arguments);
 
 /* ERROR 22023 for a name that no collection of ours can have (hazard 31). */
 extern void qs_collection_check_name(const char *collection);

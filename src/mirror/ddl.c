@@ -20,15 +20,12 @@
 #include "mirror/key.h"
 #include "mirror/look.h"
 #include "mirror/table.h"
+#include "mirror/triggers.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/objectaddress.h"
-#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
@@ -42,7 +39,6 @@
 #include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -197,118 +193,6 @@ lock_table(Oid relid, LOCKMODE mode)
 	lock_relation(relid, mode);
 	foreach(lc, leaves_of(relid))
 		lock_relation(lfirst_oid(lc), mode);
-}
-
-/* ---- triggers, with the caller's rights ---- */
-
-static void
-run_ddl(const char *statement)
-{
-	int			result = SPI_execute(statement, false, 0);
-
-	if (result < 0)
-		elog(ERROR, "could not run \"%s\": %s", statement, SPI_result_code_string(result));
-}
-
-static char *
-relation_text(Oid relid)
-{
-	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid));
-}
-
-/* With SPI connected. */
-static void
-make_truncate_trigger(Oid relid)
-{
-	const char *table = relation_text(relid);
-
-	run_ddl(psprintf("CREATE TRIGGER %s AFTER TRUNCATE ON %s FOR EACH STATEMENT "
-					 "EXECUTE FUNCTION " QS_SCHEMA ".capture_truncate()",
-					 QS_TRUNCATE_TRIGGER, table));
-	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, QS_TRUNCATE_TRIGGER));
-}
-
-/* PostgreSQL clones row triggers to the partitions, and no others. */
-static void
-make_triggers(const QsDefinition *definition)
-{
-	const char *table = relation_text(definition->relid);
-	ListCell   *lc;
-
-	SPI_connect();
-	run_ddl(psprintf("CREATE TRIGGER %s AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW "
-					 "EXECUTE FUNCTION " QS_SCHEMA ".capture(%s)",
-					 QS_TRIGGER, table, quote_literal_cstr(qs_arguments_text(definition))));
-	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, QS_TRIGGER));
-	make_truncate_trigger(definition->relid);
-	foreach(lc, leaves_of(definition->relid))
-		make_truncate_trigger(lfirst_oid(lc));
-	SPI_finish();
-}
-
-/* The trigger that this one is a clone of; InvalidOid: none. */
-static Oid
-get_trigger_parent(Oid trigger)
-{
-	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple	tuple;
-	Oid			parent = InvalidOid;
-
-	ScanKeyInit(&key, Anum_pg_trigger_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(trigger));
-	scan = systable_beginscan(catalog, TriggerOidIndexId, true, NULL, 1, &key);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		parent = ((Form_pg_trigger) GETSTRUCT(tuple))->tgparentid;
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return parent;
-}
-
-/* Triggers of ours on a relation; a clone goes with the trigger that it is of. */
-static void
-find_triggers(Oid relid, char **row, char **truncate)
-{
-	Relation	rel = relation_open(relid, NoLock);
-	QsMirrorTriggers triggers;
-
-	(void) qs_mirror_triggers(rel, &triggers);
-	*row = triggers.row != NULL && !OidIsValid(get_trigger_parent(triggers.row->tgoid))
-		? pstrdup(triggers.row->tgname) : NULL;
-	*truncate = triggers.truncate != NULL ? pstrdup(triggers.truncate->tgname) : NULL;
-	relation_close(rel, NoLock);
-}
-
-static bool
-drop_trigger(Oid relid, const char *name)
-{
-	if (name == NULL)
-		return false;
-	SPI_connect();
-	run_ddl(psprintf("DROP TRIGGER %s ON %s", quote_identifier(name), relation_text(relid)));
-	SPI_finish();
-	return true;
-}
-
-/* The caller has locked the table.  True where there was one of ours. */
-static bool
-drop_triggers(Oid relid)
-{
-	List	   *relations = lcons_oid(relid, leaves_of(relid));
-	bool		found = false;
-	ListCell   *lc;
-
-	foreach(lc, relations)
-	{
-		char	   *row;
-		char	   *truncate;
-
-		find_triggers(lfirst_oid(lc), &row, &truncate);
-		found |= drop_trigger(lfirst_oid(lc), row);
-		found |= drop_trigger(lfirst_oid(lc), truncate);
-	}
-	return found;
 }
 
 /* ---- the state row, with its owner's rights ---- */
@@ -660,7 +544,7 @@ qs_mirror(PG_FUNCTION_ARGS)
 	lock_table(relid, ShareRowExclusiveLock);
 	definition = check_asked(relid, &asked, &server);
 	qs_server_free(server);
-	make_triggers(definition);
+	qs_triggers_make(definition);
 	arm(definition, take_over);
 	notice_payload(definition);
 	PG_RETURN_VOID();
@@ -717,7 +601,7 @@ qs_unmirror(PG_FUNCTION_ARGS)
 	relation_close(open_own(relid), AccessShareLock);
 	lock_table(relid, AccessExclusiveLock);
 	row = qs_mirror_row_by_relid(relid);
-	had_triggers = drop_triggers(relid);
+	had_triggers = qs_triggers_drop(relid);
 	if (row == NULL && !had_triggers)
 		refuse_no_mirror(relid);
 	if (row != NULL && row->ours)
@@ -758,7 +642,7 @@ definition_in_trigger(Oid relid, bool *whole)
 	{
 		int			level = qs_pin_search_path();
 
-		*whole = qs_mirror_triggers_whole(&triggers);
+		*whole = qs_triggers_are_whole(rel);
 		qs_arguments_read(triggers.row, &arguments);
 		definition = qs_definition_make(rel, &arguments);
 		AtEOXact_GUC(false, level);
@@ -770,8 +654,8 @@ definition_in_trigger(Oid relid, bool *whole)
 static void
 mend_triggers(const QsDefinition *definition)
 {
-	(void) drop_triggers(definition->relid);
-	make_triggers(definition);
+	(void) qs_triggers_drop(definition->relid);
+	qs_triggers_make(definition);
 }
 
 /* Triggers that were disabled or altered have missed changes: all is compared. */

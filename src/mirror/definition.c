@@ -14,8 +14,8 @@
 #include "mirror/key.h"
 #include "mirror/select_list.h"
 #include "mirror/table.h"
+#include "mirror/triggers.h"
 
-#include "access/relation.h"
 #include "access/table.h"
 #include "catalog/dependency.h"
 #include "catalog/pg_type.h"
@@ -360,27 +360,10 @@ qs_definition_make(Relation rel, const QsMirrorArguments *asked)
 	return resolve(rel, asked, rel->rd_rel->relowner);
 }
 
-/* A truncate trigger of the root does not fire for one of its leaves, which has its own. */
-static bool
-leaves_are_whole(Relation rel)
+QsDefinition *
+qs_definition_resolve(Relation rel, const QsMirrorArguments *arguments)
 {
-	ListCell   *lc;
-
-	foreach(lc, qs_leaves(rel))
-	{
-		Relation	leaf = try_relation_open(lfirst_oid(lc), AccessShareLock);
-		QsMirrorTriggers triggers;
-		bool		whole;
-
-		if (leaf == NULL)
-			continue;
-		(void) qs_mirror_triggers(leaf, &triggers);
-		whole = qs_mirror_triggers_whole(&triggers);
-		relation_close(leaf, AccessShareLock);
-		if (!whole)
-			return false;
-	}
-	return true;
+	return resolve(rel, arguments, InvalidOid);
 }
 
 QsDefinition *
@@ -395,7 +378,7 @@ qs_definition_read(Oid relid)
 	{
 		int			level;
 
-		if (!qs_mirror_triggers_whole(&triggers) || !leaves_are_whole(rel))
+		if (!qs_triggers_are_whole(rel))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("a trigger of %s on table \"%s\" is missing, disabled or altered",

@@ -20,6 +20,7 @@ typedef struct QsColumn
 	Oid			type;			/* of the value (domains resolved to their base) */
 	int32		typmod;
 	Bitmapset  *used;			/* columns of the table that it is made of */
+	struct Node *expr;			/* analysed; NULL: a plain column */
 } QsColumn;
 
 /* How a point's id is made of a row's key; the same for all rows of a mirror. */

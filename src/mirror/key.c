@@ -203,9 +203,11 @@ rule_of(const QsKeySpec *key)
 	return type == UUIDOID ? QS_KEY_UUID : QS_KEY_HASHED;
 }
 
-static char *
-canonical_list(Relation rel, const QsKeySpec *key, bool cast)
+/* The cast is written only where it says something. */
+char *
+qs_key_list(Relation rel, const QsKeySpec *key)
 {
+	bool		cast = key->rule != rule_of(key);
 	StringInfoData text;
 
 	initStringInfo(&text);
@@ -223,7 +225,6 @@ void
 qs_key_resolve(Relation rel, const char *list, QsKeySpec *key, char **text)
 {
 	bool		hashed = false;
-	QsKeyRule	rule;
 
 	memset(key, 0, sizeof(QsKeySpec));
 	if (list == NULL)
@@ -233,10 +234,8 @@ qs_key_resolve(Relation rel, const char *list, QsKeySpec *key, char **text)
 		hashed = take_list(rel, list, key);
 		check_unique(rel, key, list);
 	}
-	rule = rule_of(key);
-	key->rule = hashed ? QS_KEY_HASHED : rule;
-	/* The cast is written only where it says something. */
-	*text = canonical_list(rel, key, key->rule != rule);
+	key->rule = hashed ? QS_KEY_HASHED : rule_of(key);
+	*text = qs_key_list(rel, key);
 }
 
 bool

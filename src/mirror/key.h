@@ -15,6 +15,9 @@
  */
 extern void qs_key_resolve(Relation rel, const char *list, QsKeySpec *key, char **text);
 
+/* The canonical list of the key's columns, by the names that they have now. */
+extern char *qs_key_list(Relation rel, const QsKeySpec *key);
+
 /*
  * Do the columns of the key still have types under which the same rows have the
  * same ids?

@@ -260,6 +260,7 @@ make_expression(const ListSource *source, Node *expr)
 
 	column->expression = deparse_pinned(source, expr);
 	column->used = columns_of(expr);
+	column->expr = expr;
 	set_type(column, exprType(expr), exprTypmod(expr));
 	return column;
 }
@@ -396,6 +397,22 @@ QsColumn *
 qs_condition(Relation rel, const char *what, const char *condition, Oid plan_as)
 {
 	return with_source(rel, what, condition, false, plan_as, resolve_condition);
+}
+
+void
+qs_column_follow(Relation rel, QsColumn *column)
+{
+	ListSource	source = {.rel = rel};
+
+	if (column->expr == NULL)
+	{
+		Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), column->attnum - 1);
+
+		column->expression = pstrdup(quote_identifier(NameStr(attribute->attname)));
+		return;
+	}
+	source.deparse_context = deparse_context_for(RelationGetRelationName(rel), RelationGetRelid(rel));
+	column->expression = deparse_pinned(&source, column->expr);
 }
 
 char *

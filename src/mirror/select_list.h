@@ -27,6 +27,9 @@ extern QsColumn *qs_condition(Relation rel, const char *what, const char *condit
 /* The items of the list as they were parsed: ResTargets.  ERROR where it is none. */
 extern List *qs_select_list_items(Relation rel, const char *what, const char *list);
 
+/* Writes the column's expression anew, with the names that its parts have now. */
+extern void qs_column_follow(Relation rel, QsColumn *column);
+
 /* The list in a form that means the same under any search_path; palloc'd. */
 extern char *qs_select_list_text(List *columns, bool always_named);
 

@@ -207,17 +207,20 @@ qs_task_fail(QsTask *task, const char *format,...)
 {
 	char		message[1024];
 	va_list		args;
+	bool		said;
 
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
+	said = task->progress.error != NULL && strcmp(task->progress.error, message) == 0;
+	task->definition_failed = false;
 	qs_task_show_error(task, message);
 	task->progress.phase = "failed";
 	/* The views say so at once. */
 	task->housekeep_after = 0;
 	if (task->phase != QS_PHASE_DROPPING)
 		qs_task_set_phase(task, QS_PHASE_FAILED);
-	ereport(WARNING,
+	ereport(said ? DEBUG1 : WARNING,
 			(errmsg("qdrant_sync: mirror of collection \"%s\" has stopped: %s",
 					task->row.collection, message)));
 }
@@ -499,6 +502,7 @@ compile(QsTask *task)
 		qs_reader_set_dimension(reader, i, task->dimensions[i]);
 	task->endpoint = qs_endpoint_get(task->row.server, definition->owner);
 	task->stale = false;
+	task->definition_failed = false;
 }
 
 /* Somebody's lock, or a shortage: the same may succeed in a moment. */
@@ -554,9 +558,24 @@ prepare(QsTask *task)
 		task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
 	}
 	else
+	{
 		qs_task_fail(task, "%s", error->message);
+		task->definition_failed = true;
+		task->stale = false;
+	}
 	FreeErrorData(error);
 	return false;
+}
+
+/* The table changed since its definition could not be followed: it may be mended. */
+static void
+retry_definition(QsTask *task)
+{
+	if (task->phase != QS_PHASE_FAILED || !task->definition_failed || !task->stale ||
+		task->slot == NULL)
+		return;
+	task->progress.phase = "creating";
+	qs_task_set_phase(task, QS_PHASE_CREATING);
 }
 
 static void
@@ -723,6 +742,7 @@ show_whether_stopped(QsTask *task)
 void
 qs_task_turn(QsTask *task)
 {
+	retry_definition(task);
 	if (task->phase == QS_PHASE_DROPPING)
 		qs_drop_step(task);
 	else if (qs_task_runs(task) && prepare(task))

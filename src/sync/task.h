@@ -53,6 +53,7 @@ typedef struct QsTask
 	/* Definition; made anew when the table or the mirror changed. */
 	bool		stale;
 	TimestampTz made_at;
+	bool		definition_failed;	/* … and that is why it has stopped */
 	int			restarts;		/* after errors, each soon after the one before */
 	TimestampTz prepare_after;	/* the table was locked: not before */
 	MemoryContext definition_context;

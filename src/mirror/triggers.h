@@ -1,0 +1,42 @@
+/*
+ * triggers.h
+ *		The triggers of a mirrored table and of its leaves.
+ *
+ * The row trigger is on the table; PostgreSQL clones it to partitions.  A truncate
+ * trigger is on the table and on every leaf.
+ */
+#ifndef QS_TRIGGERS_H
+#define QS_TRIGGERS_H
+
+#include "mirror/definition.h"
+#include "utils/reltrigger.h"
+
+/* Our triggers on the relation; false where the row trigger is missing. */
+typedef struct QsMirrorTriggers
+{
+	const Trigger *row;
+	const Trigger *truncate;	/* NULL: not there */
+} QsMirrorTriggers;
+
+extern bool qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers);
+
+/*
+ * Do they, and those of all leaves, still fire for everything, whatever
+ * session_replication_role?  The caller has locked the table.
+ */
+extern bool qs_triggers_are_whole(Relation rel);
+
+/* With the caller's rights, on a table that he has locked. */
+extern void qs_triggers_make(const QsDefinition *definition);
+extern bool qs_triggers_drop(Oid relid);	/* true: there was one */
+
+/* Leaves of the table that lack a truncate trigger get one, as their owner. */
+extern void qs_triggers_complete(Oid relid);
+
+/* The truncate triggers of what was a partition go, as its owner. */
+extern void qs_triggers_drop_detached(Oid relid);
+
+/* Writes another argument into the row trigger and its clones. */
+extern void qs_triggers_set_argument(Oid relid, const char *argument);
+
+#endif							/* QS_TRIGGERS_H */
