@@ -10,6 +10,7 @@
  */
 #include "capture/armed.h"
 
+#include "access/sysattr.h"
 #include "access/xact.h"
 #include "catalog/partition.h"
 #include "utils/hsearch.h"
@@ -125,6 +126,7 @@ set_key(QsArmed *armed, const QsMirrorRow *row)
 			getBaseType(get_atttype(armed->relid, attnum));
 	}
 	armed->kind = kind_of(&armed->key);
+	armed->direct = armed->kind == QS_CHUNK_INTEGERS || armed->kind == QS_CHUNK_UUIDS;
 	if (armed->kind != QS_CHUNK_TEXTS)
 		return;
 	armed->writer = qs_key_writer(&armed->key, armed->context);
@@ -135,16 +137,23 @@ set_key(QsArmed *armed, const QsMirrorRow *row)
 static void
 set_columns(QsArmed *armed, const QsMirrorRow *row)
 {
+	MemoryContext before;
+
 	armed->ncolumns = row->ncolumns;
 	if (row->ncolumns < 0)
 		return;
-	armed->columns = MemoryContextAlloc(armed->context, (row->ncolumns + 1) * sizeof(AttrNumber));
+	before = MemoryContextSwitchTo(armed->context);
+	armed->columns = palloc((row->ncolumns + 1) * sizeof(AttrNumber));
 	for (int i = 0; i < row->ncolumns; i++)
 	{
-		armed->columns[i] = leaf_attnum(armed->relid, row->relid, row->columns[i]);
-		if (armed->columns[i] == InvalidAttrNumber)
+		AttrNumber	attnum = leaf_attnum(armed->relid, row->relid, row->columns[i]);
+
+		if (attnum == InvalidAttrNumber)
 			armed->ncolumns = -1;
+		armed->columns[i] = attnum;
+		armed->column_set = bms_add_member(armed->column_set, attnum - FirstLowInvalidHeapAttributeNumber);
 	}
+	MemoryContextSwitchTo(before);
 }
 
 static void
@@ -155,6 +164,7 @@ reset_context(QsArmed *armed)
 											   ALLOCSET_SMALL_SIZES);
 	MemoryContextReset(armed->context);
 	armed->columns = NULL;
+	armed->column_set = NULL;
 	armed->writer = NULL;
 }
 

@@ -9,6 +9,7 @@
 #include "common/key_text.h"
 #include "common/shared.h"
 #include "mirror/definition.h"
+#include "nodes/bitmapset.h"
 
 /* Identity of the slot of explicit operations. */
 #define QS_OPERATIONS_MIRROR 0
@@ -29,12 +30,14 @@ typedef struct QsArmed
 	bool		valid;			/* false: look it up again */
 	bool		stale;			/* invalidated since the look-up began */
 	bool		armed;			/* false: nothing below holds */
+	bool		direct;			/* the key is one integer or uuid, and noted as such */
 	Oid			root;			/* the mirrored table: relid, or what it is a leaf of */
 	QsChunkKind kind;			/* QS_CHUNK_SWEEP: its keys cannot be noted */
 	QsKeySpec	key;			/* columns as this relation numbers them, with the
 								 * base types that they have now */
 	int			ncolumns;		/* -1: a change of any column counts */
 	AttrNumber *columns;		/* else: of these, as this relation numbers them */
+	Bitmapset  *column_set;		/* the same, as tg_updatedcols numbers them */
 	QsKeyWriter *writer;		/* QS_CHUNK_TEXTS */
 	uint32		types;			/* QS_CHUNK_TEXTS: hash of the key's types */
 	MemoryContext context;		/* of columns and writer; NULL: none yet */

@@ -3,18 +3,17 @@
  *		The trigger functions of mirrored tables.
  *
  * Run in writers' backends, for every row: what they do is counted in
- * instructions.  They refuse to run as anything but the triggers that
+ * instructions, and what most rows do not need is in row_change.c.  They refuse to run as anything but the triggers that
  * qdrant_mirror makes; on a relation that no mirror of this database and cluster
  * is armed for, and without the library preloaded, they do nothing.
  */
 #include "capture/capture.h"
 #include "capture/key_log.h"
+#include "capture/row_change.h"
 
 #include "access/htup_details.h"
 #include "catalog/pg_type.h"
 #include "commands/trigger.h"
-#include "utils/datum.h"
-#include "utils/memutils.h"
 
 PG_FUNCTION_INFO_V1(qs_capture);
 PG_FUNCTION_INFO_V1(qs_capture_truncate);
@@ -49,109 +48,40 @@ get_key(const QsArmed *armed, HeapTuple tuple, TupleDesc desc, QsKey *key)
 	return true;
 }
 
-/* ---- hashed keys ---- */
-
-static void
-note_text(QsArmed *armed, HeapTuple tuple, TupleDesc desc)
-{
-	static StringInfoData text = {0};
-	Datum		values[INDEX_MAX_KEYS];
-
-	for (int i = 0; i < armed->key.n; i++)
-	{
-		bool		isnull;
-
-		values[i] = heap_getattr(tuple, armed->key.attnums[i], desc, &isnull);
-		if (isnull)
-			return;
-	}
-	if (text.data == NULL)
-	{
-		MemoryContext before = MemoryContextSwitchTo(TopMemoryContext);
-
-		initStringInfo(&text);
-		MemoryContextSwitchTo(before);
-	}
-	resetStringInfo(&text);
-	qs_append_key_text(&text, values, armed->writer);
-	qs_key_log_add_text(armed, text.data, text.len);
-	if (text.maxlen > 2 * QS_KEY_TEXT_MAX)
-	{
-		pfree(text.data);
-		text.data = NULL;
-	}
-}
-
-/* ---- what changed ---- */
-
 /*
- * By the stored bytes, so that nothing is detoasted: a value out of line that was
- * not changed has the same pointer.  Equal by its type's operator is not enough
- * (hazard 10).
+ * Is it an update that changes no column that counts?  A statement that sets one
+ * is taken at its word, which costs next to nothing; where none is set, a BEFORE
+ * trigger may have changed one all the same, and values are compared.
  */
-static bool
-same_value(const TriggerData *event, TupleDesc desc, AttrNumber attnum)
+static inline bool
+is_untouched(const QsArmed *armed, const TriggerData *event)
 {
-	Form_pg_attribute attribute = TupleDescAttr(desc, attnum - 1);
-	bool		old_null;
-	bool		new_null;
-	Datum		old_value = heap_getattr(event->tg_trigtuple, attnum, desc, &old_null);
-	Datum		new_value = heap_getattr(event->tg_newtuple, attnum, desc, &new_null);
-
-	if (old_null || new_null)
-		return old_null && new_null;
-	return datumIsEqual(old_value, new_value, attribute->attbyval, attribute->attlen);
-}
-
-static bool
-same_values(const TriggerData *event, const AttrNumber *columns, int n)
-{
-	TupleDesc	desc = RelationGetDescr(event->tg_relation);
-
-	for (int i = 0; i < n; i++)
-	{
-		if (!same_value(event, desc, columns[i]))
-			return false;
-	}
-	return true;
+	return armed->ncolumns >= 0 && !bms_overlap(event->tg_updatedcols, armed->column_set) &&
+		qs_update_is_untouched(armed, event);
 }
 
 /*
  * A row whose key is NULL is no point, so a change between NULL and a key is
  * one of that key.  Where an update changes the key, both points change.
  */
-static void
-note_texts(QsArmed *armed, const TriggerData *event)
-{
-	TupleDesc	desc = RelationGetDescr(event->tg_relation);
-
-	note_text(armed, event->tg_trigtuple, desc);
-	if (TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
-		!same_values(event, armed->key.attnums, armed->key.n))
-		note_text(armed, event->tg_newtuple, desc);
-}
-
 static inline void
 note_change(QsArmed *armed, const TriggerData *event)
 {
 	TupleDesc	desc = RelationGetDescr(event->tg_relation);
+	bool		update = TRIGGER_FIRED_BY_UPDATE(event->tg_event);
 	QsKey		key;
 
-	if (armed->ncolumns >= 0 && TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
-		same_values(event, armed->columns, armed->ncolumns))
+	if (update && is_untouched(armed, event))
 		return;
-	if (unlikely(armed->kind == QS_CHUNK_SWEEP))
-		qs_key_log_sweep(armed);
-	else if (unlikely(armed->kind == QS_CHUNK_TEXTS))
-		note_texts(armed, event);
-	else
+	if (unlikely(!armed->direct))
 	{
-		if (get_key(armed, event->tg_trigtuple, desc, &key))
-			qs_key_log_add(armed, key);
-		if (TRIGGER_FIRED_BY_UPDATE(event->tg_event) &&
-			get_key(armed, event->tg_newtuple, desc, &key))
-			qs_key_log_add(armed, key); /* which knows one that it was given just now */
+		qs_note_indirect(armed, event);
+		return;
 	}
+	if (get_key(armed, event->tg_trigtuple, desc, &key))
+		qs_key_log_add(armed, key);
+	if (update && get_key(armed, event->tg_newtuple, desc, &key))
+		qs_key_log_add(armed, key); /* which knows one that it was given just now */
 }
 
 Datum

@@ -332,13 +332,13 @@ def test_backend_memory_does_not_grow_with_the_transaction(db):
     # An odd factor makes the keys scattered and all different.
     insert = ("INSERT INTO items (id, embedding) SELECT i * 1103515245::bigint % 2147483648, '{{1,2,3,4}}' "
               "FROM generate_series({}, {}) i")
+    used = []
     with conn.transaction():
         for part in range(15):
             conn.execute(insert.format(part * 40_000 + 2, (part + 1) * 40_000 + 1))
-            if part == 3:
-                before = memory_of(pid)
-        grown = memory_of(pid) - before
-    # 440,000 keys more are 3.5 MB by themselves.
+            used.append(memory_of(pid))
+    # What malloc gives back comes and goes, so the most of the first half counts; 320,000 keys more are 2.5 MB by themselves.
+    grown = used[-1] - max(used[:7])
     assert grown < 1024, f"the backend grew by {grown} kB"
 
 
