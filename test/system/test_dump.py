@@ -203,7 +203,7 @@ def app(cluster):
     cluster.sql("DROP OWNED BY app_owner; DROP ROLE app_owner")
 
 
-def test_owner_who_is_no_superuser_dumps_and_restores(db, cluster, copies, scratch, app):
+def test_owner_who_is_no_superuser_dumps_and_restores(db, cluster, app, copies, scratch):
     """Everything but the extension itself, which a superuser makes, with USAGE on the foreign-data wrapper."""
     items = Items(db, rows=20, mirror=False)
     db.sql(f"ALTER TABLE items OWNER TO {app}; GRANT USAGE ON FOREIGN SERVER qdrant TO {app}")
