@@ -157,6 +157,25 @@ INSERT INTO qdrant_internal.operation_progress (system_identifier, database)
 SELECT c.system_identifier, d.oid
 FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database();
 
+/*
+ * A publication FOR ALL TABLES has these tables in it, and what a publisher knows of
+ * its mirrors is none of the subscriber's (hazard 16).
+ */
+CREATE FUNCTION qdrant_internal.ignore_replicated() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'qs_ignore_replicated';
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.mirror
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.progress
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.dead_letter
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.operation_progress
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+ALTER TABLE qdrant_internal.mirror ENABLE REPLICA TRIGGER ignore_replicated;
+ALTER TABLE qdrant_internal.progress ENABLE REPLICA TRIGGER ignore_replicated;
+ALTER TABLE qdrant_internal.dead_letter ENABLE REPLICA TRIGGER ignore_replicated;
+ALTER TABLE qdrant_internal.operation_progress ENABLE REPLICA TRIGGER ignore_replicated;
+
 CREATE FUNCTION qdrant_internal.capture() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'qs_capture';
 CREATE FUNCTION qdrant_internal.capture_truncate() RETURNS trigger

@@ -14,6 +14,9 @@
  * when it is read, notes that name beside the cluster that reads.  So after
  * pg_upgrade the view says "from there to here", exactly, and everywhere else
  * what it said before.  Needs neither a file nor the library preloaded.
+ *
+ * Logical replication would bring rows of another cluster, too: a publication FOR
+ * ALL TABLES has our tables in it.  A trigger on each leaves them out.
  */
 #include "qdrant_sync.h"
 #include "mirror/definition.h"
@@ -23,13 +26,16 @@
 #include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/xlog.h"
+#include "commands/trigger.h"
 #include "nodes/primnodes.h"
+#include "replication/logicalworker.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(qs_cluster_in);
 PG_FUNCTION_INFO_V1(qs_cluster_out);
+PG_FUNCTION_INFO_V1(qs_ignore_replicated);
 
 /* Value of qdrant_internal.cluster_identity: system identifiers. */
 typedef struct ClusterIdentity
@@ -147,4 +153,27 @@ qs_operations_require_ours(void)
 				 errmsg("this database is a copy, and the sync worker has not looked at it yet"),
 				 errdetail("Writes to Qdrant that were enqueued in the original are not sent from here."),
 				 errhint("Try again in a moment. If that does not help, look at qdrant_workers.")));
+}
+
+/* ---- logical replication ---- */
+
+/*
+ * BEFORE ROW on our own tables, for replication roles only: a publisher's state is
+ * not the subscriber's (hazard 16).  A session may have set that role itself.
+ */
+Datum
+qs_ignore_replicated(PG_FUNCTION_ARGS)
+{
+	TriggerData *event = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BEFORE(event->tg_event) ||
+		!TRIGGER_FIRED_FOR_ROW(event->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function \"%s\" is a trigger before rows of the extension's own tables",
+						"ignore_replicated")));
+	if (IsLogicalWorker())
+		PG_RETURN_POINTER(NULL);
+	PG_RETURN_POINTER(TRIGGER_FIRED_BY_UPDATE(event->tg_event) ? event->tg_newtuple :
+					  event->tg_trigtuple);
 }
