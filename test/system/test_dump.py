@@ -86,6 +86,8 @@ def check_resumed(original, twin):
     twin.delete("id = 900")
     twin.converged()
     assert twin.state() == "live"
+    assert twin.db.sql("SELECT DISTINCT tgenabled FROM pg_trigger WHERE tgrelid = %s::regclass AND NOT tgisinternal",
+                       (twin.table,)) == [("A",)]
 
 
 def restore(copy, scratch, *arguments):
@@ -120,6 +122,13 @@ def schema_then_data(cluster, db, copy, scratch):
     cluster.restore_sql(cluster.dump(db.name, "--data-only"), copy.name)
 
 
+def schema_then_data_without_triggers(cluster, db, copy, scratch):
+    """pg_restore turns them on again, but no longer for every session: qdrant_resume does."""
+    cluster.tool("pg_dump", "-Fc", "-f", scratch, db.name)
+    restore(copy, scratch, "--schema-only")
+    restore(copy, scratch, "--data-only", "--disable-triggers")
+
+
 def data_again(cluster, db, copy, scratch):
     plain(cluster, db, copy, scratch)
     data = cluster.dump(db.name, "--data-only")
@@ -135,7 +144,7 @@ def clean_over_a_restored_one(cluster, db, copy, scratch):
 
 
 @pytest.mark.parametrize("mode", [plain, custom_in_parallel, by_sections, sections_of_one_file, schema_then_data,
-                                  data_again, clean_over_a_restored_one])
+                                  schema_then_data_without_triggers, data_again, clean_over_a_restored_one])
 def test_restored_mirror_waits_and_then_takes_over(db, cluster, copies, scratch, mode):
     items = Items(db, rows=20)
     items.wait()
@@ -278,15 +287,21 @@ def test_restored_table_takes_a_collection_of_its_own(db, cluster, copies):
     assert {items.state(), twin.state()} == {"live"}
 
 
-def test_restore_of_the_data_into_a_live_mirror(db, cluster):
+@pytest.mark.parametrize("disable", [False, True], ids=["triggers", "disable-triggers"])
+def test_restore_of_the_data_into_a_live_mirror(db, cluster, disable):
     items = Items(db, rows=20)
     items.wait()
-    data = cluster.dump(db.name, "--data-only", "-t", "items")
+    data = cluster.dump(db.name, "--data-only", "-t", "items", *(["--disable-triggers"] if disable else []))
     items.update()
     items.insert(21, 30)
     db.sql("TRUNCATE items")
     cluster.restore_sql(data, db.name)
+    if disable:
+        items.resume()
     assert items.converged() == 20
+    items.insert(21)
+    items.converged()
+    assert items.state() == "live"
 
 
 # --- CREATE DATABASE … TEMPLATE ---
