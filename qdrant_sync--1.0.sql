@@ -242,7 +242,7 @@ SELECT t.tgrelid::regclass,
 	qdrant_internal.trigger_argument(t.tgargs, 'server'), qdrant_internal.trigger_argument(t.tgargs, 'collection'),
 	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_trigger t
-WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND t.tgparentid = 0
 	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT');
 GRANT SELECT ON qdrant_mirrors TO PUBLIC;

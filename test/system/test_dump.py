@@ -155,6 +155,46 @@ def test_restored_mirror_waits_and_then_takes_over(db, cluster, copies, scratch,
     check_resumed(items, twin)
 
 
+@pytest.mark.parametrize("mode", [plain, custom_in_parallel, schema_then_data_without_triggers])
+def test_everything_in_a_definition_is_restored_with_it(db, cluster, copies, scratch, mode):
+    """Names stay right where numbers of columns change; a partitioned table's leaves have no mirror of their own."""
+    db.sql(f"""
+        CREATE TABLE parts (gone integer, id text PRIMARY KEY, title text, "N" integer, embedding real[])
+            PARTITION BY HASH (id);
+        CREATE TABLE parts_0 (embedding real[], "N" integer, title text, id text PRIMARY KEY, gone integer);
+        ALTER TABLE parts ATTACH PARTITION parts_0 FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        ALTER TABLE parts DROP COLUMN gone;
+        INSERT INTO parts (id, title, "N", embedding)
+            SELECT 'key ' || i, 'title ' || i, i, {VECTOR.format('i')} FROM generate_series(1, 20) i""")
+    collection = db.collection("parts")
+
+    def equal(database):
+        rows = dict(database.sql("""SELECT id, upper(title) || ("N" + 1) FROM parts WHERE "N" < 15"""))
+        points = Items.of(database, "parts", collection=collection).points().values()
+        return rows == {point.payload["id"]: point.payload["loud"] + str(point.payload["next"]) for point in points}
+
+    items = Items.of(db, "parts", collection=collection)
+    items.mirror(payload="""id, upper(title) AS loud, "N" + 1 AS next""", row_filter='"N" < 15')
+    wait_until(lambda: equal(db), what="the original is filled")
+    copy = copies(db)
+    mode(cluster, db, copy, scratch)
+    assert copy.sql("SELECT source::text, state FROM qdrant_mirrors") == [("parts", "restored")]
+    copy.sql("DELETE FROM parts_0")
+    copy.sql("TRUNCATE parts_1")
+    worker_has_turned(copy)
+    assert equal(db)
+    items.unmirror()
+    wait_until(lambda: not items.aliases(), what="the original has let go")
+    twin = Items.of(copy, "parts", collection=collection)
+    twin.resume(take_over=True)
+    twin.wait_state("live")
+    assert equal(copy)
+    copy.sql(f"""INSERT INTO parts (id, title, "N", embedding)
+                 SELECT 'key ' || i, 'copy ' || i, i, {VECTOR.format('i')} FROM generate_series(5, 25) i""")
+    wait_until(lambda: equal(copy), what="the copy is kept equal")
+
+
 def test_schema_alone_is_restored_and_begins_empty(db, cluster, copies):
     items = Items(db, rows=20)
     items.wait()
