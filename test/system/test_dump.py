@@ -7,8 +7,8 @@ import psycopg
 import pytest
 from qdrant_client.models import Distance, VectorParams
 
-from harness import Cluster, HarnessError, assert_converged, new_extension_db, stays, wait_until
-from items import PAYLOAD, VECTOR, Items, workers
+from harness import Cluster, HarnessError, new_extension_db, wait_until
+from items import VECTOR, Items, end_worker, workers
 
 faults = pytest.mark.faults
 
@@ -394,6 +394,22 @@ def test_template_copy_does_not_send_the_originals_operations(db, cluster, front
     assert [entry["ids"] for entry in front.faults.log() if entry["path"].startswith(f"/collections/{target}/")
             and entry["method"] == "PUT"] == [[1], [1], [2]]
     assert words() == {1: "new", 2: "copy's own"}
+
+
+def test_operation_before_the_worker_has_looked_at_a_copy_is_refused(db, cluster, front):
+    """Or it could not be told from those that came with the copy."""
+    target = db.collection("plain")
+    front.client.create_collection(target, vectors_config=VectorParams(size=2, distance=Distance.DOT))
+    call = "SELECT qdrant_upsert(%s, %s)", (target, json.dumps([{"id": 1, "vector": [1, 2]}]))
+    worker_has_turned(db)
+    db.sql("UPDATE qdrant_internal.operation_progress SET database = 1")
+    with contextlib.closing(db.connect()) as conn:
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is a copy"):
+            conn.execute(*call)
+        end_worker(cluster, db)
+        wait_until(lambda: conn.execute(*call), what="its worker has looked")
+    assert db.wait()
+    assert front.client.retrieve(target, [1])
 
 
 def test_data_directory_with_another_identifier_waits(front, pgversion):

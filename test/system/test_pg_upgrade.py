@@ -9,7 +9,7 @@ from qdrant_client.models import Distance, VectorParams
 
 from harness import Cluster, HarnessError, available_versions, new_extension_db, system_version, wait_until
 from harness.cluster import server_user
-from items import Items
+from items import VECTOR, Items
 
 # The upgraded cluster watches for 25 s whether the old one still writes.
 PATIENCE = 60
@@ -67,16 +67,31 @@ def test_mirror_goes_on_after_pg_upgrade_with_what_it_had_to_send(front, pair):
         db.sql("SELECT qdrant_upsert(%s, %s)", (target, json.dumps([{"id": number, "vector": [1, number]}])))
 
     items, paused = Items(db, rows=50), Items(db, "paused", rows=5)
+    db.sql("""CREATE TABLE parts (id text PRIMARY KEY, embedding real[]) PARTITION BY HASH (id);
+              CREATE TABLE parts_0 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+              CREATE TABLE parts_1 PARTITION OF parts FOR VALUES WITH (MODULUS 2, REMAINDER 1)""")
+    parts = Items.of(db, "parts")
+
+    def insert_parts(first, last):
+        db.sql(f"INSERT INTO parts SELECT 'key ' || i, {VECTOR.format('i')} FROM generate_series({first}, {last}) i")
+
+    def parts_are_equal():
+        return ({point.payload["id"] for point in parts.points().values()}
+                == {row[0] for row in db.sql("SELECT id FROM parts")})
+
+    insert_parts(1, 10)
+    parts.mirror()
     upsert(1)
     db.sql("INSERT INTO items VALUES (1000, 'bad', 0, '{1,2}')")
     wait_until(lambda: items.dead_letters().keys() == {"1000"}, what="its dead letter")
     paused.pause()
     paused.insert(6)
-    assert items.wait() and db.one("SELECT count(*) FROM qdrant_wait('30s') w WHERE NOT w") == 1
+    assert items.wait() and parts.wait() and db.one("SELECT count(*) FROM qdrant_wait('30s') w WHERE NOT w") == 1
     epoch = items.epoch()
     front.faults.down()
     items.insert(51, 60)
     items.delete("id = 1")
+    insert_parts(11, 15)
     upsert(2)
     db.conn.close()
     upgrade(old, new)
@@ -88,21 +103,23 @@ def test_mirror_goes_on_after_pg_upgrade_with_what_it_had_to_send(front, pair):
     assert items.state() in ("live", "creating", "claiming") and paused.state() == "paused"
     items.insert(61, 65)
     items.update("id = 2")
+    insert_parts(16, 20)
     upsert(3)
     db.conn.close()
     new.restart(conf={"max_worker_processes": 16})
     since = items.mark()
     front.faults.up()
     items.converged(where="id < 1000", timeout=PATIENCE)
+    wait_until(parts_are_equal, PATIENCE, "the partitioned table")
     # Nothing else was sent again: the outbox came along, and there is no sweep.
     assert items.sent(since) == {"1", "2", *map(str, range(51, 66))}
-    assert db.one("SELECT sweep_done FROM qdrant_internal.progress p JOIN qdrant_internal.mirror m ON m.id = p.mirror "
-                  "WHERE relid = 'items'::regclass") == 1
+    assert len(parts.sent(since)) == 10
+    assert db.sql("SELECT DISTINCT sweep_done FROM qdrant_internal.progress") == [(1,)]
     assert items.row()["epoch"] > epoch and len(items.aliases()) == 1
     wait_until(lambda: {p.id for p in front.client.scroll(target, limit=10)[0]} == {1, 2, 3}, PATIENCE,
                "the operations of before and after")
     assert db.one("SELECT count(*) FROM qdrant_internal.mirror "
-                  "WHERE system_identifier = (SELECT system_identifier FROM pg_control_system())") == 2
+                  "WHERE system_identifier = (SELECT system_identifier FROM pg_control_system())") == 3
 
     assert items.dead_letters().keys() == {"1000"}
     db.sql("INSERT INTO items VALUES (1001, 'bad', 0, '{1,2}')")
