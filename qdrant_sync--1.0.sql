@@ -16,6 +16,24 @@ LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_fdw_validator';
 
 CREATE FOREIGN DATA WRAPPER qdrant_fdw NO HANDLER VALIDATOR qdrant_internal.fdw_validator;
 
+/* ---- whose state this is ---------------------------------------------- */
+
+/*
+ * Says whether pg_upgrade has made this cluster, and of which (src/mirror/identity.c).
+ * Its text is written with the identifier of the cluster that writes it, and read
+ * with that of the one that reads.  So nothing but a view made anew from the text
+ * of its definition changes, and pg_upgrade alone does that to an extension.
+ */
+CREATE TYPE qdrant_internal.cluster_identity;
+CREATE FUNCTION qdrant_internal.cluster_in(cstring) RETURNS qdrant_internal.cluster_identity
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_cluster_in';
+CREATE FUNCTION qdrant_internal.cluster_out(qdrant_internal.cluster_identity) RETURNS cstring
+LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_cluster_out';
+CREATE TYPE qdrant_internal.cluster_identity (
+	INPUT = qdrant_internal.cluster_in, OUTPUT = qdrant_internal.cluster_out,
+	INTERNALLENGTH = 16, ALIGNMENT = double);
+CREATE VIEW qdrant_internal.cluster AS SELECT '0'::qdrant_internal.cluster_identity AS identity;
+
 /* ---- the outbox ------------------------------------------------------- */
 
 /*
@@ -131,9 +149,32 @@ CREATE TABLE qdrant_internal.dead_letter (
 /* Everything of a segment up to this number was acknowledged (hazard 7). */
 CREATE TABLE qdrant_internal.operation_progress (
 	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-	low_water bigint NOT NULL DEFAULT 0
+	low_water bigint NOT NULL DEFAULT 0,
+	system_identifier bigint NOT NULL,	-- of the cluster in which those that wait were enqueued
+	database oid NOT NULL				-- and of the database: a copy does not send them
 );
-INSERT INTO qdrant_internal.operation_progress DEFAULT VALUES;
+INSERT INTO qdrant_internal.operation_progress (system_identifier, database)
+SELECT c.system_identifier, d.oid
+FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database();
+
+/*
+ * A publication FOR ALL TABLES has these tables in it, and what a publisher knows of
+ * its mirrors is none of the subscriber's (hazard 16).
+ */
+CREATE FUNCTION qdrant_internal.ignore_replicated() RETURNS trigger
+LANGUAGE c AS 'MODULE_PATHNAME', 'qs_ignore_replicated';
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.mirror
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.progress
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.dead_letter
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+CREATE TRIGGER ignore_replicated BEFORE INSERT OR UPDATE OR DELETE ON qdrant_internal.operation_progress
+	FOR EACH ROW EXECUTE FUNCTION qdrant_internal.ignore_replicated();
+ALTER TABLE qdrant_internal.mirror ENABLE REPLICA TRIGGER ignore_replicated;
+ALTER TABLE qdrant_internal.progress ENABLE REPLICA TRIGGER ignore_replicated;
+ALTER TABLE qdrant_internal.dead_letter ENABLE REPLICA TRIGGER ignore_replicated;
+ALTER TABLE qdrant_internal.operation_progress ENABLE REPLICA TRIGGER ignore_replicated;
 
 CREATE FUNCTION qdrant_internal.capture() RETURNS trigger
 LANGUAGE c AS 'MODULE_PATHNAME', 'qs_capture';
@@ -201,7 +242,7 @@ SELECT t.tgrelid::regclass,
 	qdrant_internal.trigger_argument(t.tgargs, 'server'), qdrant_internal.trigger_argument(t.tgargs, 'collection'),
 	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_trigger t
-WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND t.tgparentid = 0
 	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT');
 GRANT SELECT ON qdrant_mirrors TO PUBLIC;

@@ -16,6 +16,7 @@
 #include "client/request.h"
 #include "common/server.h"
 #include "mirror/definition.h"
+#include "mirror/identity.h"
 
 #include "access/xact.h"
 #include "commands/sequence.h"
@@ -288,6 +289,7 @@ qs_upsert(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(1))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("points must not be null")));
+	qs_operations_require_ours();
 	check_room();
 	points = PG_GETARG_JSONB_P(1);
 	server = qs_server_get(PG_ARGISNULL(2) ? NULL : text_argument(fcinfo, 2, "server"),

@@ -9,6 +9,7 @@
  */
 #include "qdrant_sync.h"
 #include "mirror/catalog.h"
+#include "mirror/identity.h"
 
 #include "access/genam.h"
 #include "access/htup_details.h"
@@ -229,6 +230,7 @@ read_row(HeapTuple tuple, TupleDesc desc)
 	QsMirrorRow *row = palloc0(sizeof(QsMirrorRow));
 	Datum		values[MIRROR_COLUMNS + 16];
 	bool		nulls[MIRROR_COLUMNS + 16];
+	uint64		armed_by;
 
 	/* A later version of the extension may have added columns. */
 	if (desc->natts < MIRROR_COLUMNS || desc->natts > lengthof(values))
@@ -237,8 +239,9 @@ read_row(HeapTuple tuple, TupleDesc desc)
 
 	row->id = DatumGetInt64(values[MIRROR_ID - 1]);
 	row->relid = DatumGetObjectId(values[MIRROR_RELID - 1]);
-	row->ours = (uint64) DatumGetInt64(values[MIRROR_SYSTEM_IDENTIFIER - 1]) == GetSystemIdentifier() &&
-		DatumGetObjectId(values[MIRROR_DATABASE - 1]) == MyDatabaseId;
+	armed_by = (uint64) DatumGetInt64(values[MIRROR_SYSTEM_IDENTIFIER - 1]);
+	row->ours = qs_is_ours(armed_by, DatumGetObjectId(values[MIRROR_DATABASE - 1]));
+	row->upgraded = row->ours && armed_by != GetSystemIdentifier();
 	row->server = TextDatumGetCString(values[MIRROR_SERVER - 1]);
 	row->collection = TextDatumGetCString(values[MIRROR_COLLECTION - 1]);
 	read_key(&row->key, values);

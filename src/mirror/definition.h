@@ -73,6 +73,7 @@ typedef struct QsMirrorRow
 	int64		id;
 	Oid			relid;
 	bool		ours;			/* armed by this cluster and database */
+	bool		upgraded;		/* ours since pg_upgrade, and not adopted yet */
 	char	   *server;
 	char	   *collection;
 	QsKeySpec	key;

@@ -12,6 +12,7 @@
 #include "common/rows_out.h"
 #include "common/settings.h"
 #include "common/shared.h"
+#include "mirror/identity.h"
 
 #include "access/htup_details.h"
 #include "access/xlog.h"
@@ -28,8 +29,7 @@ PG_FUNCTION_INFO_V1(qs_armed_here);
 Datum
 qs_armed_here(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_BOOL((uint64) PG_GETARG_INT64(0) == GetSystemIdentifier() &&
-				   PG_GETARG_OID(1) == MyDatabaseId);
+	PG_RETURN_BOOL(qs_is_ours((uint64) PG_GETARG_INT64(0), PG_GETARG_OID(1)));
 }
 
 static Datum

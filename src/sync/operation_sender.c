@@ -189,7 +189,7 @@ qs_sender_init(void)
 	qs_begin();
 	segments[0] = qs_internal_relation("operations_a");
 	segments[1] = qs_internal_relation("operations_b");
-	low_water = qs_operations_low_water();
+	low_water = qs_operations_begin();
 	outbox = qs_outbox_create(context, segments, slot, operation_shown, NULL);
 	qs_commit();
 }

@@ -6,8 +6,10 @@
  * members of the extension: no user's code runs here.
  */
 #include "qdrant_sync.h"
+#include "mirror/identity.h"
 #include "sync/progress.h"
 
+#include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "utils/array.h"
@@ -247,6 +249,27 @@ qs_progress_forget(int64 mirror)
 	execute("DELETE FROM qdrant_internal.mirror WHERE id = $1", &p, SPI_OK_DELETE);
 }
 
+/*
+ * pg_upgrade begins the count of timelines anew, which is no promotion.  A row that
+ * a session has locked is adopted by a later call.
+ */
+void
+qs_mirrors_adopt(void)
+{
+	Parameters	p = {0};
+
+	add_int8(&p, (int64) GetSystemIdentifier());
+	add(&p, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	add(&p, INT4OID, Int32GetDatum((int32) qs_timeline()), false);
+	execute("WITH foreign_rows AS (SELECT id FROM qdrant_internal.mirror"
+			" WHERE system_identifier <> $1 AND database = $2"
+			" AND qdrant_internal.armed_here(system_identifier, database) FOR UPDATE SKIP LOCKED),"
+			" adopted AS (UPDATE qdrant_internal.mirror SET system_identifier = $1"
+			" WHERE id IN (SELECT id FROM foreign_rows) RETURNING id)"
+			" UPDATE qdrant_internal.progress SET timeline = $3"
+			" WHERE mirror IN (SELECT id FROM adopted) AND timeline <> 0", &p, SPI_OK_UPDATE);
+}
+
 void
 qs_dead_letter_put(int64 mirror, const char *server, const char *collection,
 				   const char *key, const char *error, int http_status,
@@ -313,16 +336,40 @@ one_number(const char *sql)
 }
 
 int64
-qs_operations_low_water(void)
-{
-	return one_number("SELECT low_water FROM qdrant_internal.operation_progress");
-}
-
-int64
 qs_operations_last_number(void)
 {
 	return one_number("SELECT CASE WHEN is_called THEN last_value ELSE 0 END"
 					  " FROM qdrant_internal.operation_number");
+}
+
+static void
+claim_operations(bool copied)
+{
+	Parameters	p = {0};
+
+	add_int8(&p, (int64) GetSystemIdentifier());
+	add(&p, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	add_int8(&p, copied ? qs_operations_last_number() : 0);
+	execute("UPDATE qdrant_internal.operation_progress"
+			" SET system_identifier = $1, database = $2, low_water = greatest(low_water, $3)",
+			&p, SPI_OK_UPDATE);
+}
+
+int64
+qs_operations_begin(void)
+{
+	Parameters	p = {0};
+	uint64		system_identifier;
+	Oid			database;
+
+	run("SELECT system_identifier, database::bigint FROM qdrant_internal.operation_progress",
+		&p, SPI_OK_SELECT);
+	system_identifier = (uint64) int8_column(1);
+	database = (Oid) int8_column(2);
+	finish();
+	if (system_identifier != GetSystemIdentifier() || database != MyDatabaseId)
+		claim_operations(!qs_is_ours(system_identifier, database));
+	return one_number("SELECT low_water FROM qdrant_internal.operation_progress");
 }
 
 void

@@ -109,10 +109,11 @@ qs_task_create(MemoryContext parent, const QsMirrorRow *row)
 	/* A promoted standby may lack commits that the old primary sent (hazard 2). */
 	if (task->progress.timeline != 0 && task->progress.timeline != (int32) qs_timeline())
 		qs_task_want_sweep(task);
+	/* Durable at once: a pg_upgrade that follows soon forgets the timeline. */
 	if (task->progress.timeline != (int32) qs_timeline())
 	{
 		task->progress.timeline = qs_timeline();
-		task->progress_dirty = true;
+		qs_progress_save(&task->progress);
 	}
 	if (row->dropped)
 		qs_task_set_phase(task, QS_PHASE_DROPPING);

@@ -266,6 +266,24 @@ take_row(QsMirrorRow *row)
 	}
 }
 
+/* Rows of the mirrors; those that pg_upgrade brought are this cluster's from here on. */
+static List *
+read_mirrors(void)
+{
+	List	   *rows = qs_mirror_rows();
+	ListCell   *cell;
+
+	foreach(cell, rows)
+	{
+		if (((QsMirrorRow *) lfirst(cell))->upgraded)
+		{
+			qs_mirrors_adopt();
+			return qs_mirror_rows();
+		}
+	}
+	return rows;
+}
+
 /*
  * Reads qdrant_internal.mirror.  Dropped mirrors first, so that a new one of the
  * same collection finds them.
@@ -280,7 +298,7 @@ reload_mirrors(void)
 	/* Set anew by what changes while this reads. */
 	reload_wanted = false;
 	qs_begin();
-	rows = qs_mirror_rows();
+	rows = read_mirrors();
 	/* Asked last: there are no rows where it went in between, either. */
 	if (!OidIsValid(qs_extension_oid()))
 		leave_without_extension();
