@@ -299,37 +299,3 @@ qs_dead_letters_count(int64 mirror)
 	finish();
 	return count;
 }
-
-static int64
-one_number(const char *sql)
-{
-	Parameters	p = {0};
-	int64		number;
-
-	run(sql, &p, SPI_OK_SELECT);
-	number = SPI_processed > 0 ? int8_column(1) : 0;
-	finish();
-	return number;
-}
-
-int64
-qs_operations_low_water(void)
-{
-	return one_number("SELECT low_water FROM qdrant_internal.operation_progress");
-}
-
-int64
-qs_operations_last_number(void)
-{
-	return one_number("SELECT CASE WHEN is_called THEN last_value ELSE 0 END"
-					  " FROM qdrant_internal.operation_number");
-}
-
-void
-qs_operations_set_low_water(int64 number)
-{
-	Parameters	p = {0};
-
-	add_int8(&p, number);
-	execute("UPDATE qdrant_internal.operation_progress SET low_water = $1", &p, SPI_OK_UPDATE);
-}

@@ -63,11 +63,4 @@ extern void qs_dead_letter_put(int64 mirror, const char *server, const char *col
 extern void qs_dead_letters_remove(int64 mirror, List *keys);	/* of char * */
 extern int	qs_dead_letters_count(int64 mirror);
 
-/* Last number that was drawn for an operation. */
-extern int64 qs_operations_last_number(void);
-
-/* Numbers of explicit operations up to this one are acknowledged. */
-extern int64 qs_operations_low_water(void);
-extern void qs_operations_set_low_water(int64 number);
-
 #endif							/* QS_PROGRESS_H */
