@@ -138,7 +138,8 @@ CREATE TABLE qdrant_internal.dead_letter (
 CREATE TABLE qdrant_internal.operation_progress (
 	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
 	low_water bigint NOT NULL DEFAULT 0,
-	done bigint[] NOT NULL DEFAULT '{}'
+	done bigint[] NOT NULL DEFAULT '{}',
+	sending boolean NOT NULL DEFAULT false	-- a request may be under way
 );
 INSERT INTO qdrant_internal.operation_progress DEFAULT VALUES;
 

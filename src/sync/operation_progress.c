@@ -84,27 +84,29 @@ read_ranges(ArrayType *array, QsNumberSet *set)
 }
 
 void
-qs_operations_load(int64 *low_water, QsNumberSet *done)
+qs_operations_load(QsOperationProgress *progress)
 {
 	bool		is_null;
-	Datum		ranges;
+	Datum		value;
 
-	*low_water = 0;
-	done->n = 0;
-	run("SELECT low_water, done FROM qdrant_internal.operation_progress", 0, NULL, NULL, NULL,
-		SPI_OK_SELECT);
-	*low_water = DatumGetInt64(column(1, &is_null));
-	ranges = column(2, &is_null);
+	memset(progress, 0, sizeof(*progress));
+	run("SELECT low_water, done, sending FROM qdrant_internal.operation_progress",
+		0, NULL, NULL, NULL, SPI_OK_SELECT);
+	progress->low_water = DatumGetInt64(column(1, &is_null));
+	value = column(2, &is_null);
 	if (!is_null)
-		read_ranges(DatumGetArrayTypeP(ranges), done);
+		read_ranges(DatumGetArrayTypeP(value), &progress->done);
+	value = column(3, &is_null);
+	progress->sending = is_null || DatumGetBool(value);
 	finish();
 }
 
 void
-qs_operations_save(int64 low_water, const QsNumberSet *done)
+qs_operations_save(const QsOperationProgress *progress)
 {
-	Oid			types[] = {INT8OID, INT8ARRAYOID};
-	Datum		values[2];
+	const QsNumberSet *done = &progress->done;
+	Oid			types[] = {INT8OID, INT8ARRAYOID, BOOLOID};
+	Datum		values[3];
 	Datum	   *elements = palloc(sizeof(Datum) * (2 * done->n + 1));
 
 	for (int i = 0; i < done->n; i++)
@@ -112,11 +114,12 @@ qs_operations_save(int64 low_water, const QsNumberSet *done)
 		elements[2 * i] = Int64GetDatum(done->ranges[i].first);
 		elements[2 * i + 1] = Int64GetDatum(done->ranges[i].last);
 	}
-	values[0] = Int64GetDatum(low_water);
+	values[0] = Int64GetDatum(progress->low_water);
 	values[1] = PointerGetDatum(construct_array(elements, 2 * done->n, INT8OID, sizeof(int64),
 												FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	run("UPDATE qdrant_internal.operation_progress SET low_water = $1, done = $2",
-		2, types, values, NULL, SPI_OK_UPDATE);
+	values[2] = BoolGetDatum(progress->sending);
+	run("UPDATE qdrant_internal.operation_progress SET low_water = $1, done = $2, sending = $3",
+		lengthof(types), types, values, NULL, SPI_OK_UPDATE);
 	finish();
 }
 

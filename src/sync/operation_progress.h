@@ -18,8 +18,15 @@ extern int64 qs_operations_last_number(void);
  * Numbers up to low_water are acknowledged, and so are those in done.  What was
  * acknowledged and is in neither is sent again after a crash.
  */
-extern void qs_operations_load(int64 *low_water, QsNumberSet *done);
-extern void qs_operations_save(int64 low_water, const QsNumberSet *done);
+typedef struct QsOperationProgress
+{
+	int64		low_water;
+	QsNumberSet done;
+	bool		sending;		/* there may be a request whose outcome nobody knows */
+} QsOperationProgress;
+
+extern void qs_operations_load(QsOperationProgress *progress);
+extern void qs_operations_save(const QsOperationProgress *progress);
 
 typedef struct QsDeadOperation
 {

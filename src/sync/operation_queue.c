@@ -14,16 +14,17 @@
  * but for the rest of one that is begun, which comes before all others.
  */
 #include "qdrant_sync.h"
+#include "common/settings.h"
 #include "sync/operation_queue.h"
 
 #include "utils/builtins.h"
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 
-/* Operations in memory, in all queues together; each has some 110 bytes, with its debt. */
-#define WINDOW_TOTAL 65536
-
-/* What each queue may have, however many there are. */
+/*
+ * What each queue may have, however many there are.  All together have about
+ * qdrant_sync.operation_window; each has some 110 bytes, with its debt.
+ */
 #define WINDOW_LEAST 16
 
 /* Queues in memory: operations on other collections wait until one is empty. */
@@ -127,7 +128,7 @@ forget_queue(QsQueue *queue)
 static int
 window(void)
 {
-	return Max(WINDOW_LEAST, WINDOW_TOTAL / Max(1, nqueues));
+	return Max(WINDOW_LEAST, qs_operation_window / Max(1, nqueues));
 }
 
 void

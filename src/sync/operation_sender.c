@@ -72,9 +72,8 @@ typedef struct Letter
 static MemoryContext context = NULL;
 static QsOutbox *outbox = NULL;
 static QsMirrorSlot *slot = NULL;
-static int64 low_water = 0;
-static QsNumberSet done;		/* above low_water */
-static bool done_changed = false;	/* since it was saved */
+static QsOperationProgress progress;
+static bool progress_changed = false;	/* since it was saved */
 static int64 dead_letters = 0;	/* about how many there are */
 static uint64 wait_number = 0;
 static bool first_gone = false;	/* a queue's first one ended, and the next may go at once */
@@ -95,14 +94,14 @@ static bool candidate_ended = false;
 static bool
 is_done(int64 number)
 {
-	return number <= low_water || qs_number_set_has(&done, number);
+	return number <= progress.low_water || qs_number_set_has(&progress.done, number);
 }
 
 static void
 save(void)
 {
-	qs_operations_save(low_water, &done);
-	done_changed = false;
+	qs_operations_save(&progress);
+	progress_changed = false;
 }
 
 static void
@@ -110,8 +109,8 @@ acknowledge_first(QsQueue *queue)
 {
 	QsQueued   *first = qs_queue_first(queue);
 
-	qs_number_set_add(&done, first->number);
-	done_changed = true;
+	qs_number_set_add(&progress.done, first->number);
+	progress_changed = true;
 	qs_outbox_acknowledge(outbox, first->debt);
 	qs_queue_pop(queue);
 	queue->tries = 0;
@@ -148,11 +147,11 @@ qs_sender_init(void)
 	qs_begin();
 	segments[0] = qs_internal_relation("operations_a");
 	segments[1] = qs_internal_relation("operations_b");
-	qs_operations_load(&low_water, &done);
+	qs_operations_load(&progress);
 	dead_letters = qs_dead_operations_count();
 	outbox = qs_outbox_create(context, segments, slot, qs_queues_show, NULL);
 	/* What waits now may be what a worker before this one had under way. */
-	qs_queues_init(context, outbox, is_done,
+	qs_queues_init(context, outbox, is_done, !progress.sending ? 0 :
 				   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DOUBT_MS));
 	qs_commit();
 }
@@ -372,6 +371,12 @@ send_first(QsQueue *queue)
 		route = find_route(letter.name);
 		path = MemoryContextStrdup(turn, path_of(queue, route));
 		body = take_body(queue, &letter);
+		/* Durable before the first of many, so that a later worker knows. */
+		if (!progress.sending)
+		{
+			progress.sending = true;
+			save();
+		}
 	}
 	/* Visible is not durable yet under synchronous_commit = off (hazard 2). */
 	qs_flush_wal();
@@ -428,11 +433,11 @@ move_low_water(void)
 	if (candidate > 0 && candidate_ended)
 	{
 		reached = oldest > 0 ? Min(candidate, oldest - 1) : candidate;
-		if (reached > low_water)
+		if (reached > progress.low_water)
 		{
-			low_water = reached;
-			qs_number_set_forget_up_to(&done, low_water);
-			done_changed = true;
+			progress.low_water = reached;
+			qs_number_set_forget_up_to(&progress.done, reached);
+			progress_changed = true;
 		}
 		if (reached >= candidate)
 			candidate = 0;
@@ -450,7 +455,13 @@ move_low_water(void)
 		candidate_ended = true;
 		qs_outbox_scan(outbox);
 	}
-	if (done_changed)
+	/* Queues that have nothing were dropped. */
+	if (progress.sending && dlist_is_empty(qs_queues()))
+	{
+		progress.sending = false;
+		progress_changed = true;
+	}
+	if (progress_changed)
 		save();
 	qs_commit();
 }
@@ -509,7 +520,7 @@ housekeep(TimestampTz now)
 	if (now < housekeep_after)
 		return;
 	housekeep_after = TimestampTzPlusMilliseconds(now, 1000);
-	if (qs_outbox_is_used(outbox) && !qs_outbox_more(outbox))
+	if ((qs_outbox_is_used(outbox) || progress.sending) && !qs_outbox_more(outbox))
 		move_low_water();
 	qs_outbox_rotate(outbox);
 	check_limit();
@@ -557,7 +568,8 @@ qs_sender_next_wake(TimestampTz now)
 		return now;
 	if (qs_outbox_more(outbox))
 		next = Max(now, scan_after);
-	if (qs_outbox_is_used(outbox) && (next == 0 || housekeep_after < next))
+	if ((qs_outbox_is_used(outbox) || progress.sending) &&
+		(next == 0 || housekeep_after < next))
 		next = Max(now, housekeep_after);
 	dlist_foreach(iter, qs_queues())
 	{
