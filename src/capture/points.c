@@ -142,6 +142,28 @@ check_width(const Place *place, int size)
 		add_width(place, size);
 }
 
+/* Written as Qdrant reads an index: without sign, fraction or exponent. */
+static bool
+is_whole(const JsonbValue *number)
+{
+	return qs_is_point_id(number);
+}
+
+/*
+ * Of two rows under a name Qdrant makes a sparse vector, indices and values, where
+ * the first may be indices.
+ */
+static QS_NORETURN void
+refuse_two_rows(const Place *place)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("%spoint %d: Qdrant would read the multi-vector \"%s\", two rows of which the first has whole numbers only, as a sparse vector",
+					place->check->where, place->position, place->vector),
+			 errhint("Write one of them with a fraction, as in [[1.0, 2], [3, 4]].")));
+	pg_unreachable();
+}
+
 /* A dense vector, or the rows of a multi-vector, which are equally long. */
 static void
 check_array(const Place *place, JsonbContainer *array)
@@ -153,6 +175,7 @@ check_array(const Place *place, JsonbContainer *array)
 	int			rows = 0;
 	int			numbers = 0;	/* of this row */
 	int			width = 0;		/* of the rows before */
+	bool		whole = true;	/* the first row has whole numbers only */
 
 	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
@@ -160,6 +183,7 @@ check_array(const Place *place, JsonbContainer *array)
 		{
 			check_number(place, value.val.numeric);
 			numbers++;
+			whole = whole && (level == 1 || rows > 0 || is_whole(&value));
 		}
 		else if (token == WJB_BEGIN_ARRAY && level < 2 && (rows > 0 || numbers == 0))
 			level++;
@@ -181,6 +205,8 @@ check_array(const Place *place, JsonbContainer *array)
 		else
 			refuse_vector(place, "has an element that is not a number");
 	}
+	if (rows == 2 && whole && place->vector[0] != '\0')
+		refuse_two_rows(place);
 	check_width(place, width);
 }
 

@@ -158,7 +158,9 @@ def test_named_sparse_and_multi_vectors(db, front):
     db.sql("SELECT qdrant_upsert(%s, %s)", (name, Jsonb([
         {"id": 1, "vector": {"a": [1, 2], "b": [1, 2, 3], "s": {"indices": [7, 1], "values": [0.5, 2]},
                              "m": [[0.5, 2], [3, 4]]}},
-        {"id": 2, "vector": {"a": [3, 4]}}, {"id": 3, "vector": {}}])))
+        {"id": 2, "vector": {"a": [3, 4]}}, {"id": 3, "vector": {}},
+        {"id": 4, "vector": {"m": [[1, 2], [3, 4], [5, 6]]}}])))
+    db.sql("SELECT qdrant_upsert(%s, '[{\"id\": 5, \"vector\": {\"m\": [[1.0, 2], [3, 4]]}}]')", (name,))
     db.sql("SELECT qdrant_update_vectors(%s, '[{\"id\": 2, \"vector\": {\"b\": [7, 8, 9]}}]')", (name,))
     db.sql("SELECT qdrant_delete_vectors(%s, '{a,s}', 1)", (name,))
     wait(db)
@@ -166,6 +168,7 @@ def test_named_sparse_and_multi_vectors(db, front):
     assert points["1"].vector == {"b": [1, 2, 3], "m": [[0.5, 2], [3, 4]]}
     assert points["2"].vector == {"a": [3, 4], "b": [7, 8, 9]}
     assert points["3"].vector is None and letters(db) == []
+    assert points["4"].vector == {"m": [[1, 2], [3, 4], [5, 6]]} and points["5"].vector == {"m": [[1, 2], [3, 4]]}
 
 
 SELECTORS = [
@@ -261,6 +264,7 @@ REFUSED = [
      "point 2: a vector in \"vector\", \"a\", has 2 numbers, and that of point 1 has 1"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [[1, 2], [3]]}]')", "22023", "rows that are not equally long"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [[1, 2], []]}]')", "22023", "is empty"),
+    ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": {\"m\": [[1, 2], [3, 4]]}}]')", "22023", "\"m\", two rows .* sparse vector"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [1, [2]]}]')", "22023", "not a number"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": {\"s\": {\"indices\": [1, 1], \"values\": [1, 2]}}}]')", "22023", "index 1 twice"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": {\"s\": {\"indices\": [1], \"values\": [1, 2]}}}]')", "22023", "1 indices and 2 values"),
