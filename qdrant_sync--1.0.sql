@@ -34,14 +34,15 @@ CREATE TYPE qdrant_internal.chunk (
 /*
  * Explicit operations (qdrant_upsert and its like), in two segments that take
  * turns.  They are materialized views, since those are in no publication and in
- * no dump.  transaction is the first number of the operation's transaction.
+ * no dump.  transaction is the first number of the operation's transaction;
+ * database tells a copy of this one that they are not its own.
  */
 CREATE SEQUENCE qdrant_internal.operation_number;
 CREATE MATERIALIZED VIEW qdrant_internal.operations_a WITH (autovacuum_enabled = off) AS
-SELECT 0::bigint AS number, 0::bigint AS transaction, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
+SELECT 0::bigint AS number, 0::bigint AS transaction, 0::oid AS database, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
 WITH NO DATA;
 CREATE MATERIALIZED VIEW qdrant_internal.operations_b WITH (autovacuum_enabled = off) AS
-SELECT 0::bigint AS number, 0::bigint AS transaction, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
+SELECT 0::bigint AS number, 0::bigint AS transaction, 0::oid AS database, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
 WITH NO DATA;
 
 /* ---- mirrors ---------------------------------------------------------- */

@@ -26,6 +26,7 @@ enum
 {
 	OPERATION_NUMBER,
 	OPERATION_TRANSACTION,
+	OPERATION_DATABASE,
 	OPERATION_OWNER,
 	OPERATION_SERVER,
 	OPERATION_COLLECTION,
@@ -150,6 +151,7 @@ append_operation(QsAppender *appender, const QsTarget *target, Oid sequence, uin
 		first_number = number;
 	values[OPERATION_NUMBER] = Int64GetDatum(number);
 	values[OPERATION_TRANSACTION] = Int64GetDatum(first_number);
+	values[OPERATION_DATABASE] = ObjectIdGetDatum(MyDatabaseId);
 	values[OPERATION_OWNER] = ObjectIdGetDatum(head.owner);
 	for (int i = 0; i < OPERATION_TEXTS; i++)
 	{

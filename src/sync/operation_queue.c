@@ -241,6 +241,16 @@ text_attribute(TupleTableSlot *tuple, int attribute)
 	return is_null ? pstrdup("") : TextDatumGetCString(value);
 }
 
+/* In a database made by CREATE DATABASE ... TEMPLATE the original's are the original's to send. */
+static bool
+is_ours(TupleTableSlot *tuple)
+{
+	bool		is_null;
+	Oid			database = DatumGetObjectId(slot_getattr(tuple, QS_OPERATION_DATABASE, &is_null));
+
+	return is_null || database == MyDatabaseId;
+}
+
 /* A tuple that was not seen before, or was left. */
 int
 qs_queues_show(void *arg, QsDebt *debt, TupleTableSlot *tuple)
@@ -253,7 +263,7 @@ qs_queues_show(void *arg, QsDebt *debt, TupleTableSlot *tuple)
 
 	queued.number = DatumGetInt64(slot_getattr(tuple, QS_OPERATION_NUMBER, &is_null));
 	debt->since = GetCurrentTimestamp();
-	if (is_null || is_done(queued.number))
+	if (is_null || is_done(queued.number) || !is_ours(tuple))
 	{
 		qs_outbox_acknowledge(outbox, debt);
 		return 1;

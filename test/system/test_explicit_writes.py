@@ -459,6 +459,29 @@ def test_crash_does_not_repeat_a_filter_over_what_came_after_it(db, cluster, fro
     assert letters(db) == []
 
 
+@faults
+def test_copy_of_a_database_does_not_send_what_the_original_has_queued(db, cluster, front, target):
+    front.faults.fault("503", path_regex=f"{target}/points", times=None)
+    call(db.conn, "clear_payload", target)
+    db.conn.close()
+    copy = f"{db.name}_copy"
+    wait_until(lambda: not cluster.sql("SELECT FROM pg_stat_activity WHERE datname = %s AND backend_type = 'client backend'",
+                                       (db.name,)), what="the session to be gone")
+    cluster.sql(f"CREATE DATABASE {copy} TEMPLATE {db.name}")
+    try:
+        cluster.sql(f"ALTER DATABASE {db.name} ALLOW_CONNECTIONS false")
+        cluster.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", (db.name,))
+        wait_until(lambda: not cluster.sql("SELECT FROM pg_stat_activity WHERE datname = %s", (db.name,)), what="its worker to end")
+        since = last_entry(front)
+        with cluster.connect(copy) as conn:
+            call(conn, "delete_payload", target)
+            wait_until(lambda: writes(front, target, since), what="the copy's own operation")
+        assert {entry["path"].rsplit("/", 1)[1] for entry in writes(front, target, since)} == {"delete"}
+    finally:
+        cluster.sql(f"ALTER DATABASE {db.name} ALLOW_CONNECTIONS true")
+        cluster.dropdb(copy)
+
+
 # --- large ---
 
 def test_delete_of_a_hundred_thousand_ids(db, front, target):
