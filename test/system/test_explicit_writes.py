@@ -78,6 +78,21 @@ def letters(db):
 
 # --- the same as the client ---
 
+@pytest.mark.parametrize("kind", CALLS)
+def test_arguments_are_those_of_the_client(idle, kind):
+    """In its order, but for those that queued work cannot honour; the documentation names these."""
+    import inspect
+    from qdrant_client import AsyncQdrantClient
+    theirs = set(inspect.signature(getattr(AsyncQdrantClient, kind)).parameters) - {"self", "kwargs", "wait", "ordering", "timeout"}
+    if kind == "overwrite_payload":
+        theirs -= {"key"}
+    ours = idle.one("SELECT proargnames FROM pg_proc WHERE proname = %s", (f"qdrant_{kind}",))
+    assert ours[-1] == "server" and set(ours[:-1]) == theirs
+    order = [name for name in inspect.signature(getattr(AsyncQdrantClient, kind)).parameters if name in theirs]
+    assert ours[:-1] == order
+    assert idle.one("SELECT obj_description(oid, 'pg_proc') FROM pg_proc WHERE proname = %s", (f"qdrant_{kind}",))
+
+
 FILTER = models.Filter(must=[models.FieldCondition(key="n", range=models.Range(gte=4))])
 FILTER_JSON = '{"must": [{"key": "n", "range": {"gte": 4}}]}'
 
