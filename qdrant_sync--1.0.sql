@@ -50,15 +50,17 @@ CREATE TYPE qdrant_internal.chunk (
 	INTERNALLENGTH = VARIABLE, ALIGNMENT = int4, STORAGE = plain);
 
 /*
- * Explicit operations (qdrant_upsert), in two segments that take turns.  They
- * are materialized views, since those are in no publication and in no dump.
+ * Explicit operations (qdrant_upsert and its like), in two segments that take
+ * turns.  They are materialized views, since those are in no publication and in
+ * no dump.  transaction is the first number of the operation's transaction;
+ * database tells a copy of this one that they are not its own.
  */
 CREATE SEQUENCE qdrant_internal.operation_number;
 CREATE MATERIALIZED VIEW qdrant_internal.operations_a WITH (autovacuum_enabled = off) AS
-SELECT 0::bigint AS number, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
+SELECT 0::bigint AS number, 0::bigint AS transaction, 0::oid AS database, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
 WITH NO DATA;
 CREATE MATERIALIZED VIEW qdrant_internal.operations_b WITH (autovacuum_enabled = off) AS
-SELECT 0::bigint AS number, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
+SELECT 0::bigint AS number, 0::bigint AS transaction, 0::oid AS database, 0::oid AS owner, ''::text AS server, ''::text AS collection, ''::text AS operation, ''::text AS body
 WITH NO DATA;
 
 /* ---- mirrors ---------------------------------------------------------- */
@@ -139,23 +141,26 @@ CREATE TABLE qdrant_internal.dead_letter (
 	key text NOT NULL,					-- key of the row, or number of the operation
 	error text NOT NULL,
 	http_status integer,				-- NULL: refused before it was sent
-	body text,							-- of an explicit operation
+	owner oid,							-- of an explicit operation: who asked for it
+	operation text,						-- the same: which one
+	body text,							-- the same: its request
 	tries integer NOT NULL DEFAULT 1,
 	first_at timestamptz NOT NULL DEFAULT now(),
 	last_at timestamptz NOT NULL DEFAULT now(),
 	UNIQUE (mirror, key)
 );
 
-/* Everything of a segment up to this number was acknowledged (hazard 7). */
+/*
+ * Operations up to low_water were acknowledged (hazard 7), and those in done:
+ * first and last number of each range.
+ */
 CREATE TABLE qdrant_internal.operation_progress (
 	only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
 	low_water bigint NOT NULL DEFAULT 0,
-	system_identifier bigint NOT NULL,	-- of the cluster in which those that wait were enqueued
-	database oid NOT NULL				-- and of the database: a copy does not send them
+	done bigint[] NOT NULL DEFAULT '{}',
+	sending boolean NOT NULL DEFAULT false	-- a request may be under way
 );
-INSERT INTO qdrant_internal.operation_progress (system_identifier, database)
-SELECT c.system_identifier, d.oid
-FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database();
+INSERT INTO qdrant_internal.operation_progress DEFAULT VALUES;
 
 /*
  * A publication FOR ALL TABLES has these tables in it, and what a publisher knows of
@@ -367,10 +372,49 @@ COMMENT ON VIEW qdrant_requests IS
 'Requests of SQL calls in all databases that are not finished: pid of the session, database, server, HTTP method, state (queued, running, done: not fetched yet, abandoned: being cleaned up), when it was submitted. server and method are NULL for requests of other roles, except to members of pg_read_all_stats.';
 /* -- end: client -- */
 
-/* -- begin: operations (src/capture/operations.c) -- */
-CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, server text DEFAULT NULL,
-	shard_key_selector jsonb DEFAULT NULL, update_filter jsonb DEFAULT NULL) RETURNS void
+/* -- begin: operations (src/capture/operation_calls.c) -- */
+CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,
+	update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL, server text DEFAULT NULL) RETURNS void
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_upsert';
+
+CREATE FUNCTION qdrant_delete(collection_name text, points_selector anycompatible,
+	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_delete';
+
+CREATE FUNCTION qdrant_update_vectors(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,
+	update_filter jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_update_vectors';
+
+CREATE FUNCTION qdrant_delete_vectors(collection_name text, vectors text[], points anycompatible,
+	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_delete_vectors';
+
+CREATE FUNCTION qdrant_set_payload(collection_name text, payload jsonb, points anycompatible,
+	key text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_set_payload';
+
+CREATE FUNCTION qdrant_overwrite_payload(collection_name text, payload jsonb, points anycompatible,
+	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_overwrite_payload';
+
+CREATE FUNCTION qdrant_delete_payload(collection_name text, keys text[], points anycompatible,
+	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_delete_payload';
+
+CREATE FUNCTION qdrant_clear_payload(collection_name text, points_selector anycompatible,
+	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_clear_payload';
+
+CREATE FUNCTION qdrant_batch_update_points(collection_name text, update_operations jsonb,
+	server text DEFAULT NULL) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_batch_update_points';
+
+/*
+ * Dead letters of explicit operations, by qdrant_internal.dead_letter.id, back
+ * into the outbox; returns how many.
+ */
+CREATE FUNCTION qdrant_internal.retry_operations(ids bigint[]) RETURNS bigint
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_retry_operations';
 
 /*
  * A type without a cast to json of its own, such as pgvector's vector, arrives
@@ -384,8 +428,26 @@ SELECT pg_catalog.jsonb_build_object('id', $1, 'vector',
   FROM pg_catalog.to_jsonb($2) AS v
 $$;
 
-COMMENT ON FUNCTION qdrant_upsert(text, jsonb, text, jsonb, jsonb) IS
-'Writes points to a collection that no mirror owns, after the transaction has committed and in the order of commits: each replaces the whole point of its id. points: a JSON array of {"id", "vector", "payload"}; an empty one does nothing. There is no wait: nothing is sent before COMMIT (qdrant_wait waits). There is no ordering: a collection gets one request at a time. shard_key_selector and update_filter as in Qdrant. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. ERROR 22023 names the first point that Qdrant could not take; 55006 for a collection of a mirror; PREPARE TRANSACTION is refused (0A000). What Qdrant refuses later is in qdrant_dead_letters.';
+COMMENT ON FUNCTION qdrant_upsert(text, jsonb, jsonb, jsonb, text, text) IS
+'Writes points to a collection that no mirror owns, after the transaction has committed and in the order of commits: each replaces the whole point of its id. points: a JSON array of {"id", "vector", "payload"}; an empty one does nothing. There is no wait: nothing is sent before COMMIT (qdrant_wait waits). There is no ordering: a collection gets one request at a time. shard_key_selector, update_filter and update_mode (upsert, insert_only, update_only) as in Qdrant. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. ERROR 22023 names the first point that Qdrant could not take; 54000 one of more than 32 MiB; 22004 for NULL points; 55006 for a collection of a mirror; 53400 while the outbox is full; PREPARE TRANSACTION is refused (0A000). What Qdrant refuses later is in qdrant_dead_letters.';
+COMMENT ON FUNCTION qdrant_delete(text, anycompatible, jsonb, text) IS
+'Deletes points after COMMIT, in order with all other writes to the collection. points_selector: an id (integer, uuid), an array of ids, text or JSON of either, a filter as JSON object, {"points": [...]} or {"filter": {...}}. A filter finds its points when it is sent. An empty array does nothing; {} alone is refused, and {"filter": {}} is every point. Ids that are not there are no error. ERROR 22004 for NULL, 42804 for a type that names no points, 22023 names the element that is no id; else as qdrant_upsert.';
+COMMENT ON FUNCTION qdrant_update_vectors(text, jsonb, jsonb, jsonb, text) IS
+'Replaces the vectors that are named, of points that exist, after COMMIT; others and the payload stay. points: a JSON array of {"id", "vector"}. A point that is not there makes the request a dead letter. update_filter as in Qdrant. Errors as qdrant_upsert.';
+COMMENT ON FUNCTION qdrant_delete_vectors(text, text[], anycompatible, jsonb, text) IS
+'Deletes these vectors (the unnamed one is '''') of points, after COMMIT. points as points_selector of qdrant_delete. Errors as qdrant_delete; 22023 also where vectors is empty.';
+COMMENT ON FUNCTION qdrant_set_payload(text, jsonb, anycompatible, text, jsonb, text) IS
+'Sets these keys of the payload of points, after COMMIT; other keys stay. payload: a JSON object. points as points_selector of qdrant_delete. key: path of an object in the payload to set them in; NULL: at the top. A point that is not there makes the request a dead letter, after those that are there were changed. Errors as qdrant_delete.';
+COMMENT ON FUNCTION qdrant_overwrite_payload(text, jsonb, anycompatible, jsonb, text) IS
+'Replaces the whole payload of points, after COMMIT. There is no key, which Qdrant ignores here. Otherwise as qdrant_set_payload.';
+COMMENT ON FUNCTION qdrant_delete_payload(text, text[], anycompatible, jsonb, text) IS
+'Deletes these keys (or paths, such as a.b) of the payload of points, after COMMIT. Otherwise as qdrant_set_payload.';
+COMMENT ON FUNCTION qdrant_clear_payload(text, anycompatible, jsonb, text) IS
+'Deletes the whole payload of points, after COMMIT. points_selector and errors as qdrant_delete.';
+COMMENT ON FUNCTION qdrant_batch_update_points(text, jsonb, text) IS
+'Does several operations in their order, after COMMIT. update_operations: a JSON array of objects with one name each: upsert, delete, set_payload, overwrite_payload, delete_payload, clear_payload, update_vectors, delete_vectors; what they hold is in Qdrant''s own form. Goes in requests of about a megabyte, split between operations. It is not atomic in Qdrant: an operation that is refused ends its request, which becomes a dead letter as a whole; what came before it in that request is done. Errors as qdrant_upsert; 22023 names the operation and the point.';
+COMMENT ON FUNCTION qdrant_internal.retry_operations(bigint[]) IS
+'Enqueues dead letters of explicit operations again and deletes them; for qdrant_retry. Returns how many there were; NULL for NULL. ERROR 42501 where the caller is no member of the role that asked for one; 55006 and 53400 as qdrant_upsert.';
 COMMENT ON FUNCTION qdrant_point(anyelement, anycompatible, jsonb) IS
 'A point for qdrant_upsert: id is an integer or a uuid; vector an array of numbers, a pgvector value, JSON, or text that holds JSON; payload a JSON object or NULL.';
 /* -- end: operations -- */

@@ -237,22 +237,6 @@ qs_armed_is_leaf(Oid relid)
 	return row != NULL && row->ours && row->relid != relid;
 }
 
-bool
-qs_collection_is_mirrored(const char *server, const char *collection)
-{
-	ListCell   *lc;
-
-	foreach(lc, qs_mirror_rows())
-	{
-		const QsMirrorRow *row = lfirst(lc);
-
-		if (row->ours && !row->dropped && strcmp(row->server, server) == 0 &&
-			strcmp(row->collection, collection) == 0)
-			return true;
-	}
-	return false;
-}
-
 /*
  * A slot that was freed or serves another mirror now is recognised without a
  * lock: at worst a writer appends to the segment that is not the active one,

@@ -70,12 +70,6 @@ qs_armed_find(Oid relid)
 extern bool qs_armed_any(Oid relid);
 extern bool qs_armed_is_leaf(Oid relid);
 
-/*
- * True where a mirror of this database that is not dropped owns the collection
- * of that server.
- */
-extern bool qs_collection_is_mirrored(const char *server, const char *collection);
-
 /* Once in each transaction: brings target->slot up to date. */
 extern void qs_target_find_slot(QsTarget *target);
 

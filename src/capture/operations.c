@@ -1,30 +1,23 @@
 /*
  * operations.c
- *		Explicit operations: point writes that a user asks for by SQL.
+ *		Explicit operations, point writes that a user asks for by SQL, until they
+ *		are in the outbox.
  *
- * Runs in users' backends.  An operation is checked when it is asked for, kept
- * with its transaction, undone with its savepoint, and gets its number at
- * PRE_COMMIT: so a transaction that begins after another's commit has the
- * larger numbers (hazard 7).  PREPARE TRANSACTION is refused, as for NOTIFY:
- * numbers of prepared transactions would say nothing.
+ * Runs in users' backends.  An operation is kept with its transaction, undone
+ * with its savepoint, and gets its number at PRE_COMMIT: so a transaction that
+ * begins after another's commit has the larger numbers (hazard 7).  PREPARE
+ * TRANSACTION is refused, as for NOTIFY: numbers of prepared transactions would
+ * say nothing.
  */
 #include "capture/append.h"
 #include "capture/operations.h"
-#include "capture/points.h"
 #include "capture/savepoints.h"
 #include "capture/spool.h"
-#include "client/request.h"
-#include "common/server.h"
 #include "mirror/definition.h"
-#include "mirror/identity.h"
 
 #include "access/xact.h"
 #include "commands/sequence.h"
-#include "tcop/utility.h"
-#include "utils/builtins.h"
 #include "utils/memutils.h"
-
-PG_FUNCTION_INFO_V1(qs_upsert);
 
 #define SPOOL_MEMORY (256 * 1024)
 
@@ -32,6 +25,8 @@ PG_FUNCTION_INFO_V1(qs_upsert);
 enum
 {
 	OPERATION_NUMBER,
+	OPERATION_TRANSACTION,
+	OPERATION_DATABASE,
 	OPERATION_OWNER,
 	OPERATION_SERVER,
 	OPERATION_COLLECTION,
@@ -50,19 +45,11 @@ typedef struct OperationHead
 	int			length[OPERATION_TEXTS];
 } OperationHead;
 
-/* What the operations of one call have in common. */
-typedef struct Call
-{
-	Oid			owner;
-	const char *server;
-	const char *collection;
-	const char *operation;
-} Call;
-
 static QsSpool spool;
 static QsSavepoints savepoints;
 static MemoryContext context = NULL;	/* of this transaction; NULL: none yet */
 static bool flushed = false;
+static int64 first_number = 0;	/* of this transaction; 0: none was drawn */
 
 /* ---- the transaction's log ---- */
 
@@ -84,13 +71,14 @@ begin_log(void)
 		qs_savepoints_note(&savepoints, level, now);
 }
 
-/* A QsBodySink.  Lengths go first, so that a reader allocates what it needs. */
-static void
-log_operation(void *arg, const char *body, int length)
+/* Lengths go first, so that a reader allocates what it needs. */
+void
+qs_operation_log(void *arg, const char *body, int length)
 {
-	const Call *call = arg;
-	const char *texts[OPERATION_TEXTS] = {call->server, call->collection, call->operation, body};
-	OperationHead head = {.owner = call->owner};
+	const QsOperation *operation = arg;
+	const char *texts[OPERATION_TEXTS] = {operation->server, operation->collection,
+	operation->name, body};
+	OperationHead head = {.owner = operation->owner};
 
 	for (int i = 0; i < OPERATION_TEXTS - 1; i++)
 		head.length[i] = (int) strlen(texts[i]);
@@ -126,6 +114,7 @@ void
 qs_operation_log_reset(void)
 {
 	flushed = false;
+	first_number = 0;
 	if (context == NULL)
 		return;
 	memset(&spool, 0, sizeof(spool));
@@ -151,12 +140,18 @@ append_operation(QsAppender *appender, const QsTarget *target, Oid sequence, uin
 {
 	Datum		values[OPERATION_COLUMNS];
 	OperationHead head;
+	int64		number;
 
 	qs_spool_read(&spool, place, &head, sizeof(head));
 	place += sizeof(head);
 	/* The sync worker concludes from old transaction ids that no smaller number can come. */
 	(void) GetTopTransactionId();
-	values[OPERATION_NUMBER] = Int64GetDatum(nextval_internal(sequence, false));
+	number = nextval_internal(sequence, false);
+	if (first_number == 0)
+		first_number = number;
+	values[OPERATION_NUMBER] = Int64GetDatum(number);
+	values[OPERATION_TRANSACTION] = Int64GetDatum(first_number);
+	values[OPERATION_DATABASE] = ObjectIdGetDatum(MyDatabaseId);
 	values[OPERATION_OWNER] = ObjectIdGetDatum(head.owner);
 	for (int i = 0; i < OPERATION_TEXTS; i++)
 	{
@@ -168,7 +163,8 @@ append_operation(QsAppender *appender, const QsTarget *target, Oid sequence, uin
 }
 
 /*
- * Numbers are drawn here, not when the operation was asked for: who begins after
+ * A transaction is known by its first number: two that draw at the same moment
+ * are sent one after the other, not in turns.  Numbers are drawn here, not when the operation was asked for: who begins after
  * this commit draws larger ones.  The sequence is logged, so that no number comes
  * twice after a crash.  Large bodies are toasted; none of that needs a snapshot.
  */
@@ -208,106 +204,18 @@ qs_operation_log_flush(void)
 }
 
 void
+qs_operation_log_end_call(void)
+{
+	if (flushed)
+		qs_operation_log_flush();
+}
+
+void
 qs_operation_log_refuse_prepare(void)
 {
 	if (spool.size > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot PREPARE a transaction that has written points with qdrant_upsert"),
+				 errmsg("cannot PREPARE a transaction that has enqueued writes of points"),
 				 errdetail("Such writes reach Qdrant in the order of commits, which a prepared transaction does not have yet.")));
-}
-
-/* ---- SQL functions ---- */
-
-/* The server is part of what a mirror owns: the same name elsewhere is another one. */
-static void
-check_collection(const char *server, const char *collection)
-{
-	pfree(qs_collection_path(collection, ""));
-	if (qs_collection_is_mirrored(server, collection))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("collection \"%s\" belongs to a mirror", collection),
-				 errdetail("A mirror keeps its collection equal to its table, and would remove or overwrite what is written here."),
-				 errhint("Write to the mirrored table, or to another collection.")));
-}
-
-static char *
-text_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
-/* Appends ,"name":value of an argument that is not null. */
-static void
-add_member(StringInfo members, const char *name, FunctionCallInfo fcinfo, int n, bool object)
-{
-	Jsonb	   *value;
-
-	if (PG_ARGISNULL(n))
-		return;
-	value = PG_GETARG_JSONB_P(n);
-	if (object && !JB_ROOT_IS_OBJECT(value))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s must be a JSON object", name)));
-	appendStringInfo(members, ",\"%s\":", name);
-	JsonbToCString(members, &value->root, VARSIZE(value));
-}
-
-/* Unlike keys they cannot be read again from a table, so at the limit they are refused. */
-static void
-check_room(void)
-{
-	QsMirrorSlot *slot = qs_mirror_slot_find(MyDatabaseId, QS_OPERATIONS_MIRROR);
-
-	if (slot != NULL && pg_atomic_read_u32(&slot->skipping) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-				 errmsg("the outbox of explicit operations is full"),
-				 errdetail("Operations that were enqueued before could not be sent yet."),
-				 errhint("Look at qdrant_workers and the server's log, or raise qdrant_sync.outbox_limit.")));
-}
-
-Datum
-qs_upsert(PG_FUNCTION_ARGS)
-{
-	char	   *collection = text_argument(fcinfo, 0, "collection_name");
-	StringInfoData members;
-	QsServer   *server;
-	Jsonb	   *points;
-	Call		call;
-
-	qs_require_preload("qdrant_upsert");
-	PreventCommandIfReadOnly("qdrant_upsert()");
-	PreventCommandIfParallelMode("qdrant_upsert()");
-	PreventCommandDuringRecovery("qdrant_upsert()");
-	if (PG_ARGISNULL(1))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("points must not be null")));
-	qs_operations_require_ours();
-	check_room();
-	points = PG_GETARG_JSONB_P(1);
-	server = qs_server_get(PG_ARGISNULL(2) ? NULL : text_argument(fcinfo, 2, "server"),
-						   GetUserId());
-	check_collection(server->name, collection);
-	qs_points_check(points);
-	initStringInfo(&members);
-	add_member(&members, "shard_key", fcinfo, 3, false);
-	add_member(&members, "update_filter", fcinfo, 4, true);
-
-	call.owner = GetUserId();
-	call.server = server->name;
-	call.collection = collection;
-	call.operation = "upsert";
-	qs_points_to_bodies(points, members.data, log_operation, &call);
-	/* Another extension may call this in its own PRE_COMMIT callback. */
-	if (flushed)
-		qs_operation_log_flush();
-	qs_server_free(server);
-	PG_RETURN_VOID();
 }

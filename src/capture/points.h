@@ -1,28 +1,36 @@
 /*
  * points.h
- *		Points that a user wrote as jsonb: checked, and made into request bodies.
+ *		Points that a user wrote as jsonb, checked.
  */
 #ifndef QS_POINTS_H
 #define QS_POINTS_H
 
-#include "qdrant_sync.h"
-#include "lib/stringinfo.h"
+#include "capture/bodies.h"
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
+
+/* Zero but for the first two is a check that has seen nothing. */
+typedef struct QsPointsCheck
+{
+	const char *where;			/* before "point 2: " in messages; "" or "operation 3, " */
+	bool		only_vectors;	/* points of update_vectors, which have no payload */
+
+	/* points.c's: how long the vectors of each name are. */
+	List	   *widths;
+	MemoryContext context;
+} QsPointsCheck;
 
 /*
  * ERROR 22023, naming the position, unless points is an array of points that
- * Qdrant can take: id, vector, payload.
+ * Qdrant can take: id, vector, payload.  With one check for several arrays, the
+ * vectors of a name have to be equally long in all of them.
  */
-extern void qs_points_check(const Jsonb *points);
+extern void qs_points_check(QsPointsCheck *check, JsonbContainer *points);
 
-/* Receives a whole body; it is the callee's to copy. */
-typedef void (*QsBodySink) (void *arg, const char *body, int length);
+/* Gives each point to bodies, which names them "point". */
+extern void qs_points_write(JsonbContainer *points, QsBodies *bodies);
 
-/*
- * Gives bodies {"points":[…]} of about a megabyte at most, or of one larger
- * point; extra, such as ",\"shard_key\":1", follows the array in each.
- */
-extern void qs_points_to_bodies(const Jsonb *points, const char *extra,
-								QsBodySink sink, void *arg);
+/* ERROR 22023 where it is nested deeper than fits into a request. */
+extern void qs_json_check_depth(const char *where, JsonbContainer *json);
 
 #endif							/* QS_POINTS_H */

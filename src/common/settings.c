@@ -23,6 +23,7 @@ int			qs_segment_size = 16 * 1024;
 int			qs_outbox_limit = 1024 * 1024;
 int			qs_row_timeout = 5 * 1000;
 int			qs_max_dead_letters = 10000;
+int			qs_operation_window = 65536;
 char	   *qs_default_server = NULL;
 int			qs_request_timeout = 10 * 1000;
 
@@ -81,9 +82,15 @@ define_worker_settings(void)
 							"It bounds what an expression in a mirror's definition can cost the other mirrors.",
 							&qs_row_timeout,
 							5 * 1000, 100, INT_MAX, PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("qdrant_sync.operation_window",
+							"Explicit operations that a sync worker keeps in memory.",
+							"The rest stays in the outbox until there is room.",
+							&qs_operation_window,
+							65536, 16, 16 * 1024 * 1024, PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("qdrant_sync.max_dead_letters",
 							"Dead letters that are kept for a mirror; at one more it stops.",
-							NULL, &qs_max_dead_letters,
+							"As many are kept of explicit operations; at more, new ones are refused.",
+							&qs_max_dead_letters,
 							10000, 1, INT_MAX, PGC_SIGHUP, 0, NULL, NULL, NULL);
 }
 

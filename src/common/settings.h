@@ -21,6 +21,7 @@ extern int	qs_outbox_limit;		/* kB of a mirror's outbox at which keys are no lon
 									 * recorded */
 extern int	qs_row_timeout;			/* ms for one read of rows by the worker */
 extern int	qs_max_dead_letters;	/* kept per mirror before it stops */
+extern int	qs_operation_window;	/* explicit operations in the worker's memory */
 
 /* Any session. */
 extern char *qs_default_server;		/* name, or "" for the only one */

@@ -111,50 +111,6 @@ qs_is_ours(uint64 system_identifier, Oid database)
 		(system_identifier != 0 && system_identifier == predecessor());
 }
 
-/* ---- explicit operations ---- */
-
-static bool
-operations_are_ours(Relation rel)
-{
-	Oid			relid = RelationGetRelid(rel);
-	TupleDesc	desc = RelationGetDescr(rel);
-	SysScanDesc scan = systable_beginscan(rel, InvalidOid, false, NULL, 0, NULL);
-	HeapTuple	tuple = systable_getnext(scan);
-	bool		isnull;
-	bool		ours = false;
-
-	if (HeapTupleIsValid(tuple))
-		ours = qs_is_ours((uint64) DatumGetInt64(heap_getattr(tuple, get_attnum(relid, "system_identifier"),
-															  desc, &isnull)),
-						  DatumGetObjectId(heap_getattr(tuple, get_attnum(relid, "database"),
-														desc, &isnull)));
-	systable_endscan(scan);
-	return ours;
-}
-
-/*
- * Until the sync worker has said that what was copied is not sent, one more could
- * not be told from it.  Asked once in a session: it does not become untrue.
- */
-void
-qs_operations_require_ours(void)
-{
-	static bool known = false;
-	Relation	rel;
-
-	if (known)
-		return;
-	rel = relation_open(qs_internal_relation("operation_progress"), AccessShareLock);
-	known = operations_are_ours(rel);
-	relation_close(rel, AccessShareLock);
-	if (!known)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("this database is a copy, and the sync worker has not looked at it yet"),
-				 errdetail("Writes to Qdrant that were enqueued in the original are not sent from here."),
-				 errhint("Try again in a moment. If that does not help, look at qdrant_workers.")));
-}
-
 /* ---- logical replication ---- */
 
 /*

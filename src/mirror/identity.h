@@ -14,8 +14,4 @@
  * Needs a transaction.
  */
 extern bool qs_is_ours(uint64 system_identifier, Oid database);
-
-/* ERROR 55000 where explicit operations that were copied are not settled yet. */
-extern void qs_operations_require_ours(void);
-
 #endif							/* QS_IDENTITY_H */

@@ -1,23 +1,23 @@
 /*
  * operation_sender.c
- *		Sends explicit operations: one at a time for each collection, in the order
- *		of their numbers within what each scan newly shows.
+ *		Sends explicit operations: one at a time for each collection, whatever kind
+ *		they are of, in the order of their queue (operation_queue.c).
  *
- * Sync worker only.  Why that order is the commits': if one transaction
- * committed before another drew its number, every snapshot that shows the
- * second shows the first, with a smaller number (hazard 7).  They write to
- * collections that are not ours: there is no alias to fence with, so a request
- * in doubt settles by time.
+ * Sync worker only.  They write to collections that are not ours: there is no
+ * alias to fence with, so a request in doubt settles by time, and so does what
+ * an earlier worker may have left in doubt.
  */
 #include "qdrant_sync.h"
 #include "common/encode.h"
 #include "common/settings.h"
 #include "mirror/definition.h"
+#include "mirror/owned.h"
 #include "net/outcome.h"
 #include "sync/call.h"
+#include "sync/operation_progress.h"
+#include "sync/operation_queue.h"
 #include "sync/operation_sender.h"
 #include "sync/outbox.h"
-#include "sync/progress.h"
 #include "sync/task.h"
 
 #include "access/transam.h"
@@ -32,44 +32,37 @@
 /* A key that is refused, or a rate that is too low, is tried again that often. */
 #define DENIED_MS (30 * 1000)
 
-/* Attributes of qdrant_internal.operations_a and _b. */
-enum
+/* So many times, where operations of another role wait behind it. */
+#define DENIED_TRIES 3
+
+/* A scan that takes longer than that is followed by so many times as long without one. */
+#define SCAN_QUICK_MS 5
+#define SCAN_PAUSE 10
+
+/* How an operation is sent. */
+typedef struct Route
 {
-	ATTR_NUMBER = 1,
-	ATTR_OWNER,
-	ATTR_SERVER,
-	ATTR_COLLECTION,
-	ATTR_OPERATION,
-	ATTR_BODY
+	const char *name;
+	const char *method;
+	const char *rest;
+} Route;
+
+static const Route routes[] = {
+	{"upsert", "PUT", "points"},
+	{"delete", "POST", "points/delete"},
+	{"update_vectors", "PUT", "points/vectors"},
+	{"delete_vectors", "POST", "points/vectors/delete"},
+	{"set_payload", "POST", "points/payload"},
+	{"overwrite_payload", "PUT", "points/payload"},
+	{"delete_payload", "POST", "points/payload/delete"},
+	{"clear_payload", "POST", "points/payload/clear"},
+	{"batch_update_points", "POST", "points/batch"},
 };
 
-typedef struct Queue Queue;
-
-typedef struct Operation
-{
-	dlist_node	node;
-	int64		number;
-	QsDebt	   *debt;			/* where it lies */
-	Queue	   *queue;
-} Operation;
-
-/* Operations on one collection with one role's key. */
-struct Queue
-{
-	dlist_node	node;
-	char	   *server;
-	char	   *collection;
-	Oid			owner;
-	QsEndpoint *endpoint;
-	dlist_head	waiting;		/* in the order in which they are sent */
-	QsCall	   *call;			/* of the first one; NULL: none under way */
-	TimestampTz not_before;
-	int			tries;
-};
-
-/* What is read of an operation to send it. */
+/* What is read of an operation to send or to bury it. */
 typedef struct Letter
 {
+	char	   *name;
 	char	   *text;			/* as it is in the table */
 	const char *body;			/* the same in UTF-8 */
 	int			length;
@@ -79,14 +72,13 @@ typedef struct Letter
 static MemoryContext context = NULL;
 static QsOutbox *outbox = NULL;
 static QsMirrorSlot *slot = NULL;
-static dlist_head queues = DLIST_STATIC_INIT(queues);
-static Operation **shown = NULL;	/* by the scan under way, not sorted yet */
-static int	nshown = 0;
-static int	shown_capacity = 0;
-static int64 low_water = 0;
+static QsOperationProgress progress;
+static bool progress_changed = false;	/* since it was saved */
+static int64 dead_letters = 0;	/* about how many there are */
 static uint64 wait_number = 0;
 static bool first_gone = false;	/* a queue's first one ended, and the next may go at once */
 static TimestampTz housekeep_after = 0;
+static TimestampTz scan_after = 0;
 
 /*
  * Low-water: numbers up to candidate were drawn by transactions older than
@@ -97,85 +89,51 @@ static int64 candidate = 0;
 static FullTransactionId candidate_xid;
 static bool candidate_ended = false;
 
-static Queue *
-queue_get(const char *server, const char *collection, Oid owner)
-{
-	Queue	   *queue;
-	dlist_iter	iter;
+/* ---- what is done ---- */
 
-	dlist_foreach(iter, &queues)
-	{
-		queue = dlist_container(Queue, node, iter.cur);
-		if (queue->owner == owner && strcmp(queue->server, server) == 0 &&
-			strcmp(queue->collection, collection) == 0)
-			return queue;
-	}
-	queue = MemoryContextAllocZero(context, sizeof(Queue));
-	queue->server = MemoryContextStrdup(context, server);
-	queue->collection = MemoryContextStrdup(context, collection);
-	queue->owner = owner;
-	dlist_init(&queue->waiting);
-	dlist_push_tail(&queues, &queue->node);
-	return queue;
+static bool
+is_done(int64 number)
+{
+	return number <= progress.low_water || qs_number_set_has(&progress.done, number);
 }
 
-static char *
-text_attribute(TupleTableSlot *tuple, int attribute)
-{
-	bool		isnull;
-	Datum		value = slot_getattr(tuple, attribute, &isnull);
-
-	return isnull ? pstrdup("") : TextDatumGetCString(value);
-}
-
-/* A tuple that was not seen before; QsTupleSink. */
-static int
-operation_shown(void *arg, QsDebt *debt, TupleTableSlot *tuple)
-{
-	bool		isnull;
-	int64		number = DatumGetInt64(slot_getattr(tuple, ATTR_NUMBER, &isnull));
-	Operation  *operation;
-
-	debt->since = GetCurrentTimestamp();
-	if (isnull || number <= low_water)
-	{
-		qs_outbox_acknowledge(outbox, debt);
-		return 1;
-	}
-	operation = MemoryContextAllocZero(context, sizeof(Operation));
-	operation->number = number;
-	operation->debt = debt;
-	operation->queue = queue_get(text_attribute(tuple, ATTR_SERVER),
-								 text_attribute(tuple, ATTR_COLLECTION),
-								 DatumGetObjectId(slot_getattr(tuple, ATTR_OWNER, &isnull)));
-	if (nshown == shown_capacity)
-	{
-		shown_capacity = Max(64, shown_capacity * 2);
-		shown = shown ? repalloc_huge(shown, shown_capacity * sizeof(Operation *))
-			: MemoryContextAlloc(context, shown_capacity * sizeof(Operation *));
-	}
-	shown[nshown++] = operation;
-	return 1;
-}
-
-static int
-by_number(const void *a, const void *b)
-{
-	int64		left = (*(Operation *const *) a)->number;
-	int64		right = (*(Operation *const *) b)->number;
-
-	return left < right ? -1 : left > right;
-}
-
-/* A scan is complete: what it newly showed goes behind what was there. */
 static void
-queue_shown(void)
+save(void)
 {
-	qsort(shown, nshown, sizeof(Operation *), by_number);
-	for (int i = 0; i < nshown; i++)
-		dlist_push_tail(&shown[i]->queue->waiting, &shown[i]->node);
-	nshown = 0;
+	qs_operations_save(&progress);
+	progress_changed = false;
 }
+
+static void
+acknowledge_first(QsQueue *queue)
+{
+	QsQueued   *first = qs_queue_first(queue);
+
+	qs_number_set_add(&progress.done, first->number);
+	progress_changed = true;
+	qs_outbox_acknowledge(outbox, first->debt);
+	qs_queue_pop(queue);
+	queue->tries = 0;
+	queue->denied = 0;
+	first_gone = true;
+}
+
+/*
+ * What came after a filter must not be there before it when both are sent again:
+ * after a crash the filter would meet points that it had not met.
+ */
+static void
+acknowledge_sent(QsQueue *queue)
+{
+	acknowledge_first(queue);
+	if (!queue->by_filter)
+		return;
+	qs_begin();
+	save();
+	qs_commit();
+}
+
+/* ---- start and news ---- */
 
 /* Needs the extension's relations; begins and ends a transaction. */
 void
@@ -189,8 +147,12 @@ qs_sender_init(void)
 	qs_begin();
 	segments[0] = qs_internal_relation("operations_a");
 	segments[1] = qs_internal_relation("operations_b");
-	low_water = qs_operations_begin();
-	outbox = qs_outbox_create(context, segments, slot, operation_shown, NULL);
+	qs_operations_load(&progress);
+	dead_letters = qs_dead_operations_count();
+	outbox = qs_outbox_create(context, segments, slot, qs_queues_show, NULL);
+	/* What waits now may be what a worker before this one had under way. */
+	qs_queues_init(context, outbox, is_done, !progress.sending ? 0 :
+				   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), DOUBT_MS));
 	qs_commit();
 }
 
@@ -209,46 +171,31 @@ qs_sender_scan(void)
 		qs_outbox_scan(outbox);
 }
 
+/* What is in doubt stays so, and what was denied may be allowed now. */
 void
 qs_sender_server_changed(void)
 {
 	dlist_iter	iter;
 
-	dlist_foreach(iter, &queues)
-		dlist_container(Queue, node, iter.cur)->not_before = 0;
-}
-
-static void
-acknowledge_first(Queue *queue)
-{
-	Operation  *operation = dlist_container(Operation, node, dlist_pop_head_node(&queue->waiting));
-
-	qs_outbox_acknowledge(outbox, operation->debt);
-	pfree(operation);
-	queue->tries = 0;
-	first_gone = true;
-}
-
-/* Whoever writes to ever new collections must not fill the worker's memory. */
-static void
-forget_empty_queues(void)
-{
-	dlist_mutable_iter iter;
-
-	/* What is shown and not sorted yet points to its queue. */
-	if (nshown > 0)
-		return;
-	dlist_foreach_modify(iter, &queues)
+	dlist_foreach(iter, qs_queues())
 	{
-		Queue	   *queue = dlist_container(Queue, node, iter.cur);
+		QsQueue    *queue = dlist_container(QsQueue, node, iter.cur);
 
-		if (!dlist_is_empty(&queue->waiting) || queue->call != NULL)
-			continue;
-		dlist_delete(&queue->node);
-		pfree(queue->server);
-		pfree(queue->collection);
-		pfree(queue);
+		if (queue->denied > 0)
+			queue->not_before = 0;
+		queue->denied = 0;
 	}
+}
+
+/* ---- sending ---- */
+
+static char *
+text_attribute(TupleTableSlot *tuple, int attribute)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(tuple, attribute, &isnull);
+
+	return isnull ? pstrdup("") : TextDatumGetCString(value);
 }
 
 static void
@@ -256,39 +203,62 @@ read_letter(void *arg, TupleTableSlot *tuple)
 {
 	Letter	   *letter = arg;
 
-	letter->text = text_attribute(tuple, ATTR_BODY);
+	letter->name = text_attribute(tuple, QS_OPERATION_NAME);
+	letter->text = text_attribute(tuple, QS_OPERATION_BODY);
 	letter->error = qs_to_utf8(letter->text, strlen(letter->text),
 							   &letter->body, &letter->length);
 }
 
-/* Refused for good: kept with its body and its error. */
+/*
+ * Refused for good: kept with its body and its error, in the transaction that
+ * also says that it is done.
+ */
 static void
-bury_first(Queue *queue, const char *error, int http_status)
+bury_first(QsQueue *queue, const char *error, int http_status)
 {
-	Operation  *operation = dlist_head_element(Operation, node, &queue->waiting);
+	QsQueued   *first = qs_queue_first(queue);
+	QsDeadOperation dead = {.number = first->number, .owner = first->owner,
+		.server = queue->server, .collection = queue->collection,
+		.error = error, .http_status = http_status};
 	Letter		letter = {0};
 
-	qs_begin();
-	qs_outbox_fetch(outbox, operation->debt, read_letter, &letter);
-	qs_dead_letter_put(0, queue->server, queue->collection,
-					   psprintf(INT64_FORMAT, operation->number), error, http_status, letter.text);
-	qs_commit();
 	ereport(WARNING,
 			(errmsg("qdrant_sync: operation " INT64_FORMAT " on collection \"%s\" was refused: %s",
-					operation->number, queue->collection, error)));
+					first->number, queue->collection, error)));
+	qs_begin();
+	qs_outbox_fetch(outbox, first->debt, read_letter, &letter);
+	dead.operation = letter.name;
+	dead.body = letter.text;
+	qs_dead_operation_put(&dead);
 	acknowledge_first(queue);
+	save();
+	qs_commit();
+	dead_letters++;
 }
 
 static void
-wait_ms(Queue *queue, int milliseconds)
+wait_ms(QsQueue *queue, int milliseconds)
 {
 	queue->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), milliseconds);
+}
+
+/*
+ * A role whose key is refused stops its own work: that of others goes on when it
+ * has been tried for a while.
+ */
+static void
+denied(QsQueue *queue, const QsWriteOutcome *outcome)
+{
+	if (++queue->denied >= DENIED_TRIES && qs_queue_has_others(queue))
+		bury_first(queue, outcome->message, outcome->http_status);
+	else
+		wait_ms(queue, DENIED_MS);
 }
 
 static void
 operation_finished(void *arg, const QsHttpOutcome *http)
 {
-	Queue	   *queue = arg;
+	QsQueue    *queue = arg;
 	QsWriteOutcome outcome;
 
 	queue->call = NULL;
@@ -297,7 +267,7 @@ operation_finished(void *arg, const QsHttpOutcome *http)
 	{
 		case QS_DONE:
 			qs_endpoint_answered(queue->endpoint);
-			acknowledge_first(queue);
+			acknowledge_sent(queue);
 			break;
 		case QS_AGAIN:
 		case QS_SLOWER:
@@ -321,7 +291,7 @@ operation_finished(void *arg, const QsHttpOutcome *http)
 			bury_first(queue, outcome.message, outcome.http_status);
 			break;
 		case QS_DENIED:
-			wait_ms(queue, DENIED_MS);
+			denied(queue, &outcome);
 			break;
 		case QS_IN_DOUBT:
 			wait_ms(queue, DOUBT_MS);
@@ -330,51 +300,103 @@ operation_finished(void *arg, const QsHttpOutcome *http)
 	}
 }
 
-static void
-send_first(Queue *queue)
+static const Route *
+find_route(const char *name)
 {
-	Operation  *operation = dlist_head_element(Operation, node, &queue->waiting);
+	for (int i = 0; i < lengthof(routes); i++)
+	{
+		if (strcmp(routes[i].name, name) == 0)
+			return &routes[i];
+	}
+	return NULL;
+}
+
+/* The collection's name goes out in UTF-8, as the body does. */
+static char *
+path_of(const QsQueue *queue, const Route *route)
+{
+	const char *name;
+	int			length;
+	char	   *error = qs_to_utf8(queue->collection, strlen(queue->collection), &name, &length);
+
+	return qs_call_path(error == NULL ? name : queue->collection,
+						qs_call_points(queue->endpoint, route->rest));
+}
+
+/* A mirror may have taken the collection since the operation was enqueued. */
+static const char *
+why_not_to_send(const QsQueue *queue, const Letter *letter)
+{
+	if (letter->error != NULL)
+		return letter->error;
+	if (find_route(letter->name) == NULL)
+		return psprintf("operation \"%s\" is not known to this version of qdrant_sync", letter->name);
+	if (OidIsValid(qs_collection_table(queue->server, queue->collection)))
+		return "the collection belongs to a mirror now";
+	return NULL;
+}
+
+/* Its body, out of the transaction that read it. */
+static char *
+take_body(QsQueue *queue, const Letter *letter)
+{
+	char	   *body = MemoryContextAllocHuge(context, (Size) letter->length + 1);
+
+	memcpy(body, letter->body, letter->length);
+	body[letter->length] = '\0';
+	/* Where that is a name in a payload, one commit more is no harm. */
+	queue->by_filter = strstr(body, "filter\":") != NULL;
+	return body;
+}
+
+static void
+send_first(QsQueue *queue)
+{
 	Letter		letter = {0};
 	MemoryContext turn = CurrentMemoryContext;
+	const char *error = NULL;
+	const Route *route = NULL;
 	char	   *body = NULL;
-	char	   *error = NULL;
+	char	   *path = NULL;
 	bool		found;
 
 	qs_begin();
-	found = qs_outbox_fetch(outbox, operation->debt, read_letter, &letter);
-	if (found && letter.error != NULL)
-		error = MemoryContextStrdup(turn, letter.error);
+	found = qs_outbox_fetch(outbox, qs_queue_first(queue)->debt, read_letter, &letter);
+	if (found)
+		error = why_not_to_send(queue, &letter);
+	if (error != NULL)
+		error = MemoryContextStrdup(turn, error);
 	else if (found)
 	{
-		body = MemoryContextAllocHuge(context, letter.length + 1);
-		memcpy(body, letter.body, letter.length);
+		route = find_route(letter.name);
+		path = MemoryContextStrdup(turn, path_of(queue, route));
+		body = take_body(queue, &letter);
+		/* Durable before the first of many, so that a later worker knows. */
+		if (!progress.sending)
+		{
+			progress.sending = true;
+			save();
+		}
 	}
 	/* Visible is not durable yet under synchronous_commit = off (hazard 2). */
 	qs_flush_wal();
 	qs_commit();
-	if (!found)
-	{
-		acknowledge_first(queue);
-		return;
-	}
 	if (error != NULL)
-	{
 		bury_first(queue, error, 0);
-		return;
-	}
-	queue->call = qs_call_write(queue->endpoint, "PUT",
-								qs_call_path(queue->collection,
-											 qs_call_points(queue->endpoint, "points")),
-								body, letter.length, operation_finished, queue);
+	else if (!found)
+		acknowledge_first(queue);
+	else
+		queue->call = qs_call_write(queue->endpoint, route->method, path, body, letter.length,
+									operation_finished, queue);
 }
 
 /* Its server as it is now; false: not usable in this turn. */
 static bool
-prepare_queue(Queue *queue)
+prepare_queue(QsQueue *queue)
 {
 	bool		found;
 
-	queue->endpoint = qs_endpoint_get(queue->server, queue->owner);
+	queue->endpoint = qs_endpoint_get(queue->server, qs_queue_first(queue)->owner);
 	if (queue->endpoint->server == NULL)
 	{
 		qs_begin();
@@ -390,50 +412,32 @@ prepare_queue(Queue *queue)
 }
 
 static void
-turn_queue(Queue *queue, TimestampTz now)
+turn_queue(QsQueue *queue, TimestampTz now)
 {
-	if (dlist_is_empty(&queue->waiting) || queue->call != NULL || now < queue->not_before)
+	if (qs_queue_first(queue) == NULL || queue->call != NULL || now < queue->not_before)
 		return;
 	if (prepare_queue(queue) && qs_endpoint_room(queue->endpoint, now) > 0)
 		send_first(queue);
 }
 
-/* Smallest number that is known and not acknowledged; 0: none. */
-static int64
-oldest_waiting(void)
-{
-	int64		oldest = 0;
-	dlist_iter	iter;
-	dlist_iter	inner;
-
-	dlist_foreach(iter, &queues)
-	{
-		dlist_foreach(inner, &dlist_container(Queue, node, iter.cur)->waiting)
-		{
-			int64		number = dlist_container(Operation, node, inner.cur)->number;
-
-			if (oldest == 0 || number < oldest)
-				oldest = number;
-		}
-	}
-	return oldest;
-}
+/* ---- housekeeping ---- */
 
 /* Moves the durable low-water number; called with no scan under way. */
 static void
 move_low_water(void)
 {
-	int64		oldest = oldest_waiting();
+	int64		oldest = qs_queues_oldest();
 	int64		reached;
 
 	qs_begin();
 	if (candidate > 0 && candidate_ended)
 	{
 		reached = oldest > 0 ? Min(candidate, oldest - 1) : candidate;
-		if (reached > low_water)
+		if (reached > progress.low_water)
 		{
-			low_water = reached;
-			qs_operations_set_low_water(low_water);
+			progress.low_water = reached;
+			qs_number_set_forget_up_to(&progress.done, reached);
+			progress_changed = true;
 		}
 		if (reached >= candidate)
 			candidate = 0;
@@ -451,6 +455,14 @@ move_low_water(void)
 		candidate_ended = true;
 		qs_outbox_scan(outbox);
 	}
+	/* Queues that have nothing were dropped. */
+	if (progress.sending && dlist_is_empty(qs_queues()))
+	{
+		progress.sending = false;
+		progress_changed = true;
+	}
+	if (progress_changed)
+		save();
 	qs_commit();
 }
 
@@ -477,6 +489,23 @@ serve_waiters(void)
 	}
 }
 
+/* They cannot be read again from a table: at the limit new ones are refused. */
+static void
+check_limit(void)
+{
+	bool		full = qs_outbox_bytes(outbox) > (uint64) qs_outbox_limit * 1024;
+
+	if (dead_letters >= qs_max_dead_letters)
+	{
+		qs_begin();
+		dead_letters = qs_dead_operations_count();
+		qs_commit();
+		full = full || dead_letters >= qs_max_dead_letters;
+	}
+	if (slot != NULL)
+		pg_atomic_write_u32(&slot->skipping, full ? 1 : 0);
+}
+
 static void
 housekeep(TimestampTz now)
 {
@@ -491,13 +520,26 @@ housekeep(TimestampTz now)
 	if (now < housekeep_after)
 		return;
 	housekeep_after = TimestampTzPlusMilliseconds(now, 1000);
-	if (qs_outbox_is_used(outbox) && !qs_outbox_more(outbox))
+	if ((qs_outbox_is_used(outbox) || progress.sending) && !qs_outbox_more(outbox))
 		move_low_water();
 	qs_outbox_rotate(outbox);
-	/* They cannot be read again from a table: at the limit new ones are refused. */
-	if (slot != NULL)
-		pg_atomic_write_u32(&slot->skipping,
-							qs_outbox_bytes(outbox) > (uint64) qs_outbox_limit * 1024 ? 1 : 0);
+	check_limit();
+}
+
+/* With a long backlog a scan takes a while, and mirrors have their turns between two. */
+static void
+scan(TimestampTz begin)
+{
+	TimestampTz end;
+	int			took;
+
+	qs_begin();
+	qs_queues_read();
+	qs_commit();
+	end = GetCurrentTimestamp();
+	took = (int) ((end - begin) / 1000);
+	if (took > SCAN_QUICK_MS)
+		scan_after = TimestampTzPlusMilliseconds(end, took * SCAN_PAUSE);
 }
 
 void
@@ -506,21 +548,12 @@ qs_sender_turn(void)
 	TimestampTz now = GetCurrentTimestamp();
 	dlist_iter	iter;
 
-	if (qs_outbox_more(outbox))
-	{
-		bool		ended;
-
-		qs_begin();
-		ended = qs_outbox_read(outbox, INT_MAX);
-		qs_commit();
-		/* Also where another scan was asked for meanwhile: that is always so under load. */
-		if (ended)
-			queue_shown();
-	}
+	if (qs_outbox_more(outbox) && now >= scan_after)
+		scan(now);
 	first_gone = false;
-	dlist_foreach(iter, &queues)
-		turn_queue(dlist_container(Queue, node, iter.cur), now);
-	forget_empty_queues();
+	dlist_foreach(iter, qs_queues())
+		turn_queue(dlist_container(QsQueue, node, iter.cur), now);
+	qs_queues_tidy();
 	serve_waiters();
 	housekeep(now);
 }
@@ -531,15 +564,18 @@ qs_sender_next_wake(TimestampTz now)
 	TimestampTz next = 0;
 	dlist_iter	iter;
 
-	if (qs_outbox_more(outbox) || first_gone)
+	if (first_gone)
 		return now;
-	if (qs_outbox_is_used(outbox))
+	if (qs_outbox_more(outbox))
+		next = Max(now, scan_after);
+	if ((qs_outbox_is_used(outbox) || progress.sending) &&
+		(next == 0 || housekeep_after < next))
 		next = Max(now, housekeep_after);
-	dlist_foreach(iter, &queues)
+	dlist_foreach(iter, qs_queues())
 	{
-		Queue	   *queue = dlist_container(Queue, node, iter.cur);
+		QsQueue    *queue = dlist_container(QsQueue, node, iter.cur);
 
-		if (!dlist_is_empty(&queue->waiting) && queue->call == NULL &&
+		if (qs_queue_first(queue) != NULL && queue->call == NULL &&
 			queue->not_before > now && (next == 0 || queue->not_before < next))
 			next = queue->not_before;
 	}

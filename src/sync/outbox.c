@@ -382,6 +382,20 @@ qs_outbox_read(QsOutbox *outbox, int max)
 }
 
 void
+qs_outbox_unshow(QsOutbox *outbox, QsDebt *debt)
+{
+	Segment    *segment = &outbox->segments[debt->segment];
+
+	/* In another storage nothing was shown yet. */
+	if (debt->file == segment->file && debt->block < segment->nblocks &&
+		segment->blocks[debt->block] != NULL)
+		clear_bit(segment->blocks[debt->block]->seen, debt->offset);
+	dlist_delete(&debt->node);
+	outbox->ndebts--;
+	pfree(debt);
+}
+
+void
 qs_outbox_acknowledge(QsOutbox *outbox, QsDebt *debt)
 {
 	Segment    *segment = &outbox->segments[debt->segment];

@@ -53,6 +53,9 @@ extern bool qs_outbox_read(QsOutbox *outbox, int max);
 typedef void (*QsTupleUser) (void *arg, TupleTableSlot *slot);
 extern bool qs_outbox_fetch(QsOutbox *outbox, const QsDebt *debt, QsTupleUser user, void *arg);
 
+/* As if the debt's tuple had never been shown: the next scan shows it.  Frees the debt. */
+extern void qs_outbox_unshow(QsOutbox *outbox, QsDebt *debt);
+
 /* The debt's chunk is acknowledged; frees the debt. */
 extern void qs_outbox_acknowledge(QsOutbox *outbox, QsDebt *debt);
 

@@ -69,16 +69,4 @@ extern int	qs_dead_letters_count(int64 mirror);
  */
 extern void qs_mirrors_adopt(void);
 
-/*
- * Once in each worker: returns the low-water number.  Operations that came with a
- * copy of the database are below it, since they are the original's to send.
- */
-extern int64 qs_operations_begin(void);
-
-/* Last number that was drawn for an operation. */
-extern int64 qs_operations_last_number(void);
-
-/* Numbers of explicit operations up to this one are acknowledged. */
-extern void qs_operations_set_low_water(int64 number);
-
 #endif							/* QS_PROGRESS_H */

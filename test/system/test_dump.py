@@ -379,10 +379,7 @@ def test_template_copy_does_not_send_the_originals_operations(db, cluster, front
     front.faults.down()
     upsert(db, 1, "old")
     copy = template_copy(db, copies, cluster)
-    # Before anything can be sent, the copy has said that these are not its own.
     wait_until(lambda: workers(cluster, copy), what="the copy has a worker")
-    wait_until(lambda: copy.one("SELECT database FROM qdrant_internal.operation_progress")
-               == cluster.one("SELECT oid FROM pg_database WHERE datname = %s", (copy.name,)), what="it has looked")
     front.faults.up()
     wait_until(lambda: words() == {1: "old"}, what="the original's operation")
     assert db.wait()
@@ -394,22 +391,6 @@ def test_template_copy_does_not_send_the_originals_operations(db, cluster, front
     assert [entry["ids"] for entry in front.faults.log() if entry["path"].startswith(f"/collections/{target}/")
             and entry["method"] == "PUT"] == [[1], [1], [2]]
     assert words() == {1: "new", 2: "copy's own"}
-
-
-def test_operation_before_the_worker_has_looked_at_a_copy_is_refused(db, cluster, front):
-    """Or it could not be told from those that came with the copy."""
-    target = db.collection("plain")
-    front.client.create_collection(target, vectors_config=VectorParams(size=2, distance=Distance.DOT))
-    call = "SELECT qdrant_upsert(%s, %s)", (target, json.dumps([{"id": 1, "vector": [1, 2]}]))
-    worker_has_turned(db)
-    db.sql("UPDATE qdrant_internal.operation_progress SET database = 1")
-    with contextlib.closing(db.connect()) as conn:
-        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState, match="is a copy"):
-            conn.execute(*call)
-        end_worker(cluster, db)
-        wait_until(lambda: conn.execute(*call), what="its worker has looked")
-    assert db.wait()
-    assert front.client.retrieve(target, [1])
 
 
 def test_data_directory_with_another_identifier_waits(front, pgversion):
