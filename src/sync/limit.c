@@ -12,6 +12,7 @@
 #include "common/settings.h"
 #include "sync/task.h"
 
+#include "catalog/pg_inherits.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -35,19 +36,34 @@ qs_limit_check(QsTask *task)
 			 errdetail("Changes are not recorded until it is sent; then the whole table is compared.")));
 }
 
-/* Transactions that hold a lock with which they can have written, prepared ones too. */
 static void
-find_skippers(QsTask *task)
+add_skippers(QsTask *task, Oid relid)
 {
 	LOCKTAG		tag;
 	VirtualTransactionId *holders;
+	int			n;
 
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, task->row.relid);
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	holders = GetLockConflicts(&tag, ShareLock, &n);
+	task->skippers = repalloc(task->skippers, (task->nskippers + n + 1) * sizeof(VirtualTransactionId));
+	memcpy(task->skippers + task->nskippers, holders, n * sizeof(VirtualTransactionId));
+	task->nskippers += n;
+}
+
+/*
+ * Transactions that hold a lock with which they can have written, prepared ones
+ * too.  Who writes straight to a leaf holds none on the table.
+ */
+static void
+find_skippers(QsTask *task)
+{
+	ListCell   *cell;
+
 	qs_begin();
-	holders = GetLockConflicts(&tag, ShareLock, &task->nskippers);
-	task->skippers = MemoryContextAlloc(task->context,
-										(task->nskippers + 1) * sizeof(VirtualTransactionId));
-	memcpy(task->skippers, holders, task->nskippers * sizeof(VirtualTransactionId));
+	task->skippers = MemoryContextAlloc(task->context, sizeof(VirtualTransactionId));
+	task->nskippers = 0;
+	foreach(cell, find_all_inheritors(task->row.relid, NoLock, NULL))
+		add_skippers(task, lfirst_oid(cell));
 	qs_commit();
 }
 

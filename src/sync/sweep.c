@@ -221,8 +221,19 @@ next_leaf(QsTask *task)
 	return false;
 }
 
+/* A leaf that was dropped has no rows to read; its points are the next sweep's. */
+static void
+pass_over_leaf(QsTask *task)
+{
+	task->progress.backfill_after = task->progress.backfill_leaf;
+	task->progress.backfill_base += task->progress.backfill_end;
+	task->progress.backfill_file = InvalidOid;
+	task->progress.backfill_next = task->progress.backfill_end = 0;
+	task->progress_dirty = true;
+}
+
 /*
- * All of a leaf was read.  One that was rewritten meanwhile (VACUUM FULL, CLUSTER)
+ * All of a leaf was read, or a read of it failed.  One that was rewritten meanwhile (VACUUM FULL, CLUSTER)
  * may have moved rows to blocks that were already read: it is read again.
  */
 static void
@@ -238,14 +249,17 @@ finish_leaf(QsTask *task)
 		look_later(task);
 		return;
 	}
-	if (look == LOOK_GONE || file == task->progress.backfill_file)
+	task->look_at_leaf = false;
+	if (look == LOOK_GONE ||
+		(file == task->progress.backfill_file &&
+		 task->progress.backfill_next >= task->progress.backfill_end))
+		pass_over_leaf(task);
+	else if (file != task->progress.backfill_file)
 	{
-		task->progress.backfill_after = task->progress.backfill_leaf;
-		task->progress.backfill_base += task->progress.backfill_end;
+		task->progress.backfill_file = InvalidOid;
+		task->progress.backfill_next = task->progress.backfill_end = 0;
+		task->progress_dirty = true;
 	}
-	task->progress.backfill_file = InvalidOid;
-	task->progress.backfill_next = task->progress.backfill_end = 0;
-	task->progress_dirty = true;
 }
 
 /* Takes a string of the task's own. */
@@ -514,7 +528,7 @@ qs_sweep_paid(QsTask *task, QsDebt *debt)
 bool
 qs_sweep_wants_read(const QsTask *task)
 {
-	return task->sweeping && task->progress.scroll_done &&
+	return task->sweeping && task->progress.scroll_done && !task->look_at_leaf &&
 		OidIsValid(task->progress.backfill_file) && task->nranges < MAX_RANGES &&
 		task->backfill_cursor < (BlockNumber) task->progress.backfill_end;
 }
@@ -543,6 +557,7 @@ qs_sweep_read(QsTask *task)
 	if (!qs_batch_read_blocks(task, range, &range->rows))
 	{
 		/* Nothing was marked, or the marked lanes are read once more as well. */
+		task->look_at_leaf = true;
 		task->not_before = Max(task->not_before,
 							   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
 		range->rows = 0;
@@ -578,6 +593,6 @@ qs_sweep_step(QsTask *task)
 		if (!next_leaf(task) && task->foreign == 0)
 			finish_sweep(task);
 	}
-	else if (task->progress.backfill_next >= task->progress.backfill_end)
+	else if (task->progress.backfill_next >= task->progress.backfill_end || task->look_at_leaf)
 		finish_leaf(task);
 }

@@ -119,6 +119,7 @@ typedef struct QsTask
 	dlist_head	ranges;			/* of blocks, read and not settled, in order */
 	int			nranges;
 	BlockNumber backfill_cursor;	/* next block to read */
+	bool		look_at_leaf;	/* a read failed: the leaf may be gone */
 	int			range_blocks;	/* blocks a range; follows the rows in them */
 	int			turn;			/* of reads: every fourth is the sweep's */
 
