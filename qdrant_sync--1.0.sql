@@ -109,7 +109,8 @@ CREATE TABLE qdrant_internal.progress (
 	backfill_total bigint NOT NULL DEFAULT 0,	-- blocks of all
 	backfill_rows bigint NOT NULL DEFAULT 0,
 	backfill_started timestamptz,
-	backfill_finished timestamptz
+	backfill_finished timestamptz,
+	dimensions integer[]				-- of the collection's vectors, as the definition orders them
 );
 
 /* Rows and operations that Qdrant refused for good. */

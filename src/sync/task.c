@@ -95,10 +95,12 @@ qs_task_create(MemoryContext parent, const QsMirrorRow *row)
 	dlist_init(&task->flying);
 	dlist_init(&task->groups);
 	dlist_init(&task->doubtful);
+	dlist_init(&task->suspects);
 	dlist_init(&task->echoes);
 	dlist_init(&task->ranges);
 	copy_row(task, row);
 	qs_progress_load(row->id, &task->progress);
+	memcpy(task->dimensions, task->progress.dimensions, sizeof(task->dimensions));
 	task->dead_letters = qs_dead_letters_count(row->id);
 	task->slot = qs_mirror_slot_make(MyDatabaseId, row->id, row->relid);
 	task->lanes = qs_lanes_create(context, debt_paid, task);
@@ -131,7 +133,9 @@ give_up_requests(QsTask *task)
 		qs_call_cancel(task->call);
 	if (task->beat_call != NULL)
 		qs_call_cancel(task->beat_call);
-	task->call = task->beat_call = NULL;
+	if (task->look_call != NULL)
+		qs_call_cancel(task->look_call);
+	task->call = task->beat_call = task->look_call = NULL;
 }
 
 void
@@ -651,6 +655,8 @@ active_turn(QsTask *task)
 		qs_claim_start(task);
 		return;
 	}
+	if (qs_fit_step(task))
+		return;
 	qs_batch_echo_due(task, now);
 	qs_owner_beat(task);
 	qs_sweep_step(task);
@@ -882,6 +888,8 @@ qs_task_next_wake(const QsTask *task, TimestampTz now)
 		return next_call(task, now);
 	if (task->fence_wanted)
 		return now;
+	if (task->look_wanted)
+		return task->look_call != NULL ? 0 : Max(now, task->not_before);
 	next = earlier(qs_batch_echo_next(task), next_write(task, now));
 	if (!task->silent && task->beat_call == NULL && !task->progress.fence_by_time)
 		next = earlier(next, Max(now, task->beat_after));
