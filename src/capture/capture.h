@@ -7,6 +7,7 @@
 #define QS_CAPTURE_H
 
 #include "qdrant_sync.h"
+#include "common/chunk.h"
 
 /* Called by _PG_init: transaction callbacks, once per process. */
 extern void qs_capture_init(void);
@@ -29,5 +30,11 @@ extern void qs_at_commit_scan(void);
 
 /* Puts "compare everything" for this relation's mirror into the transaction. */
 extern void qs_capture_sweep(Oid relid);
+
+/*
+ * Puts a key of this relation's mirror into the transaction, as its trigger would;
+ * all of them, where the key's column is no longer of a type like this one.
+ */
+extern void qs_capture_key(Oid relid, QsKey key, Oid key_type);
 
 #endif							/* QS_CAPTURE_H */

@@ -196,3 +196,16 @@ qs_capture_sweep(Oid relid)
 	if (armed != NULL)
 		qs_key_log_sweep(armed);
 }
+
+void
+qs_capture_key(Oid relid, QsKey key, Oid key_type)
+{
+	QsArmed    *armed = qs_preloaded ? qs_armed_find(relid) : NULL;
+
+	if (armed == NULL)
+		return;
+	if ((int) armed->kind == qs_chunk_kind_of(key_type))
+		qs_key_log_add(armed, key);
+	else
+		qs_key_log_sweep(armed);
+}

@@ -725,8 +725,10 @@ batch_refused(QsTask *task, Batch *batch, const QsWriteOutcome *outcome)
 	if (batch->n == 1 && ++task->refused_in_row >= REFUSED_IN_ROW_LIMIT)
 	{
 		qs_lanes_reopen(task->lanes, batch->lanes[0]);
-		qs_task_fail(task, "%d rows in a row were refused, the last one: %s",
-					 task->refused_in_row, outcome->message);
+		/* Others that were under way with it are refused as well. */
+		if (task->phase != QS_PHASE_FAILED)
+			qs_task_fail(task, "%d rows in a row were refused, the last one: %s",
+						 task->refused_in_row, outcome->message);
 		return;
 	}
 	if (batch->n == 1 && !qs_fit_is_known(task))
@@ -861,6 +863,25 @@ qs_batch_send(QsTask *task)
 
 		task->nready--;
 		send_batch(task, batch);
+	}
+}
+
+/*
+ * What was encoded before the mirror stopped is of rows, and for a collection, that
+ * may have been mended since: it is read again.
+ */
+void
+qs_batch_unmake(QsTask *task)
+{
+	while (!dlist_is_empty(&task->ready))
+	{
+		Batch	   *batch = dlist_container(Batch, node, dlist_pop_head_node(&task->ready));
+
+		task->nready--;
+		if (batch->n == 0)
+			foreign_finished(task, QS_AGAIN);
+		reopen_all(task, batch->lanes, batch->n);
+		free_batch(batch);
 	}
 }
 

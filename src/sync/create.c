@@ -177,14 +177,13 @@ static int
 dimension_in_table(QsTask *task, int number, const QsColumn *column, int size)
 {
 	ErrorData  *volatile error = NULL;
-	volatile int found = qs_vector_typmod_dimension(qs_vector_type(column->type), column->typmod);
+	volatile int found = 0;
 
-	if (found != 0)
-		return found;
 	qs_begin();
 	PG_TRY();
 	{
-		for (int skip = 0; skip < SAMPLE_ROWS && found != size; skip++)
+		found = qs_vector_typmod_dimension(qs_vector_type(column->type), column->typmod);
+		for (int skip = found == 0 ? 0 : SAMPLE_ROWS; skip < SAMPLE_ROWS && found != size; skip++)
 		{
 			int			dimension = qs_reader_find_dimension(task->reader, number, skip);
 

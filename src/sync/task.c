@@ -361,6 +361,7 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	{
 		/* The collection may have been made anew with others; it is looked at again. */
 		memset(task->dimensions, 0, sizeof(task->dimensions));
+		qs_batch_unmake(task);
 		task->progress.phase = "creating";
 		qs_task_set_phase(task, QS_PHASE_CREATING);
 	}

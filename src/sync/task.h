@@ -212,6 +212,7 @@ extern void qs_batch_bury(QsTask *task, QsLane *lane, const char *error, int htt
 extern bool qs_batch_read_dirty(QsTask *task);	/* true: something was read */
 extern bool qs_batch_read_blocks(QsTask *task, QsDebt *range, int *rows);
 extern void qs_batch_send(QsTask *task);
+extern void qs_batch_unmake(QsTask *task);
 extern void qs_batch_delete_foreign(QsTask *task, char **ids, int n);
 extern void qs_batch_drop_all(QsTask *task);
 extern void qs_batch_echo_due(QsTask *task, TimestampTz now);

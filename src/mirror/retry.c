@@ -1,0 +1,141 @@
+/*
+ * retry.c
+ *		qdrant_retry: dead letters are tried again.
+ *
+ * Runs in the session that calls it, for the tables that the caller owns.  Their
+ * keys go into the transaction's key log, as if the rows had been changed: the
+ * worker reads and sends them after the commit, and ROLLBACK undoes it.  The
+ * letters themselves stay: the worker removes one when its row is accepted, and
+ * counts the tries of one that is refused again.
+ */
+#include "qdrant_sync.h"
+#include "capture/capture.h"
+#include "mirror/catalog.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/uuid.h"
+
+PG_FUNCTION_INFO_V1(qs_retry);
+
+/*
+ * The key of a row from its text in a dead letter (qs_task_key_text wrote it);
+ * false: of a type whose text does not say it.  Types that are added to those of
+ * keys are added here.
+ */
+static bool
+qs_key_from_letter(const char *text, Oid key_type, QsKey *key)
+{
+	switch (key_type)
+	{
+		case INT2OID:
+		case INT4OID:
+		case INT8OID:
+			*key = qs_key_from_datum(DirectFunctionCall1(int8in, CStringGetDatum(text)), INT8OID);
+			return true;
+		case UUIDOID:
+			*key = qs_key_from_datum(DirectFunctionCall1(uuid_in, CStringGetDatum(text)), UUIDOID);
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The letters are in SPI_tuptable.  A key that cannot be named is found where all
+ * are compared.
+ */
+static void
+mark_letters(const QsMirrorRow *row)
+{
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		char	   *text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		QsKey		key;
+
+		CHECK_FOR_INTERRUPTS();
+		if (qs_key_from_letter(text, row->key_type, &key))
+			qs_capture_key(row->relid, key, row->key_type);
+		else
+			qs_capture_sweep(row->relid);
+		pfree(text);
+	}
+}
+
+/* keys: a text[], or 0 for all.  How many letters there were. */
+static int64
+retry_mirror(const QsMirrorRow *row, Datum keys)
+{
+	Oid			types[] = {INT8OID, TEXTARRAYOID};
+	Datum		values[] = {Int64GetDatum(row->id), keys};
+	QsIdentity	saved;
+	int64		n;
+	int			result;
+
+	qs_as_owner(&saved);
+	SPI_connect();
+	result = SPI_execute_with_args("SELECT key FROM " QS_SCHEMA ".dead_letter WHERE mirror = $1"
+								   " AND ($2 IS NULL OR key = ANY ($2)) ORDER BY id",
+								   2, types, values, keys == 0 ? " n" : NULL, false, 0);
+	if (result != SPI_OK_SELECT)
+		elog(ERROR, "could not read dead letters: %s", SPI_result_code_string(result));
+	n = (int64) SPI_processed;
+	mark_letters(row);
+	SPI_finish();
+	qs_as_before(&saved);
+	return n;
+}
+
+/*
+ * keys are numbers of explicit operations, which only a role may try again that
+ * may see their letters: a member of pg_monitor.  The call that does it belongs
+ * here (with source and keys NULL those letters are left alone, since an
+ * operation that comes late overwrites what was written after it).
+ */
+static int64
+retry_operations(Datum keys)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("explicit operations cannot be tried again yet"),
+			 errhint("Name the table whose dead letters are meant: qdrant_retry('table', keys).")));
+	return 0;
+}
+
+static bool
+is_callers(const QsMirrorRow *row)
+{
+	return row->ours && !row->dropped &&
+		SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)) &&
+		qs_relation_ownercheck(row->relid, GetUserId());
+}
+
+static int64
+retry_all(void)
+{
+	int64		n = 0;
+	ListCell   *lc;
+
+	foreach(lc, qs_mirror_rows())
+	{
+		if (is_callers(lfirst(lc)))
+			n += retry_mirror(lfirst(lc), 0);
+	}
+	return n;
+}
+
+Datum
+qs_retry(PG_FUNCTION_ARGS)
+{
+	Datum		keys = PG_ARGISNULL(1) ? 0 : PG_GETARG_DATUM(1);
+
+	PreventCommandIfReadOnly("qdrant_retry");
+	qs_require_preload("qdrant_retry");
+	if (!PG_ARGISNULL(0))
+		PG_RETURN_INT64(retry_mirror(qs_own_mirror(PG_GETARG_OID(0)), keys));
+	PG_RETURN_INT64(keys == 0 ? retry_all() : retry_operations(keys));
+}
