@@ -33,8 +33,9 @@ extern void qs_capture_sweep(Oid relid);
 
 /*
  * Puts a key of this relation's mirror into the transaction, as its trigger would;
- * all of them, where the key's column is no longer of a type like this one.
+ * all of them, where its keys are no longer of this kind.  text: of a hashed key.
  */
-extern void qs_capture_key(Oid relid, QsKey key, Oid key_type);
+extern void qs_capture_key(Oid relid, QsKey key, QsChunkKind kind);
+extern void qs_capture_key_text(Oid relid, const char *text);
 
 #endif							/* QS_CAPTURE_H */

@@ -198,14 +198,27 @@ qs_capture_sweep(Oid relid)
 }
 
 void
-qs_capture_key(Oid relid, QsKey key, Oid key_type)
+qs_capture_key(Oid relid, QsKey key, QsChunkKind kind)
 {
 	QsArmed    *armed = qs_preloaded ? qs_armed_find(relid) : NULL;
 
 	if (armed == NULL)
 		return;
-	if ((int) armed->kind == qs_chunk_kind_of(key_type))
+	if (armed->kind == kind)
 		qs_key_log_add(armed, key);
+	else
+		qs_key_log_sweep(armed);
+}
+
+void
+qs_capture_key_text(Oid relid, const char *text)
+{
+	QsArmed    *armed = qs_preloaded ? qs_armed_find(relid) : NULL;
+
+	if (armed == NULL)
+		return;
+	if (armed->kind == QS_CHUNK_TEXTS)
+		qs_key_log_add_text(armed, text, strlen(text));
 	else
 		qs_key_log_sweep(armed);
 }

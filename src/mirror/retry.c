@@ -24,44 +24,38 @@
 PG_FUNCTION_INFO_V1(qs_retry);
 
 /*
- * The key of a row from its text in a dead letter (qs_task_key_text wrote it);
- * false: of a type whose text does not say it.  Types that are added to those of
- * keys are added here.
+ * The key of a row from its text in a dead letter, which qs_task_key_text wrote,
+ * goes into the transaction.
  */
-static bool
-qs_key_from_letter(const char *text, Oid key_type, QsKey *key)
+static void
+qs_key_from_letter(const QsMirrorRow *row, const char *text)
 {
-	switch (key_type)
+	switch (row->key.rule)
 	{
-		case INT2OID:
-		case INT4OID:
-		case INT8OID:
-			*key = qs_key_from_datum(DirectFunctionCall1(int8in, CStringGetDatum(text)), INT8OID);
-			return true;
-		case UUIDOID:
-			*key = qs_key_from_datum(DirectFunctionCall1(uuid_in, CStringGetDatum(text)), UUIDOID);
-			return true;
+		case QS_KEY_INTEGER:
+			qs_capture_key(row->relid, qs_key_from_datum(DirectFunctionCall1(int8in, CStringGetDatum(text)),
+														 INT8OID), QS_CHUNK_INTEGERS);
+			break;
+		case QS_KEY_UUID:
+			qs_capture_key(row->relid, qs_key_from_datum(DirectFunctionCall1(uuid_in, CStringGetDatum(text)),
+														 UUIDOID), QS_CHUNK_UUIDS);
+			break;
+		case QS_KEY_HASHED:
+			qs_capture_key_text(row->relid, text);
+			break;
 	}
-	return false;
 }
 
-/*
- * The letters are in SPI_tuptable.  A key that cannot be named is found where all
- * are compared.
- */
+/* The letters are in SPI_tuptable. */
 static void
 mark_letters(const QsMirrorRow *row)
 {
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		char	   *text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		QsKey		key;
 
 		CHECK_FOR_INTERRUPTS();
-		if (qs_key_from_letter(text, row->key_type, &key))
-			qs_capture_key(row->relid, key, row->key_type);
-		else
-			qs_capture_sweep(row->relid);
+		qs_key_from_letter(row, text);
 		pfree(text);
 	}
 }

@@ -330,19 +330,33 @@ def test_retry_of_some_keys_and_its_rollback(db, front):
     assert items.sent(since) == {"101", "103"}
 
 
-def test_retry_of_uuid_keys(db):
-    items = Items(db, key="uuid", mirror=False, payload="id, title, n, 100 / n AS share")
-    key = "7e57ab1e-0000-4000-8000-00000000000a"
+RETRIED = {
+    # columns and key of the table, the key's values, its text in qdrant_dead_letters
+    "uuid": ("id uuid PRIMARY KEY", "'7E57AB1E-0000-4000-8000-00000000000A'", "7e57ab1e-0000-4000-8000-00000000000a"),
+    "smallint": ("id smallint PRIMARY KEY", "32767", "32767"),
+    "text": ("id text PRIMARY KEY", "'a \"b\" ä'", '["a \\"b\\" ä"]'),
+    "two columns": ("id bigint, part date, PRIMARY KEY (id, part)", "-7, '2026-11-23'", '["-7","2026-11-23"]'),
+    "partitioned": ("id bigint PRIMARY KEY) PARTITION BY RANGE (id", "5", "5"),
+}
+
+
+@pytest.mark.parametrize("kind", RETRIED)
+def test_retry_of_a_key(db, kind):
+    columns, values, text = RETRIED[kind]
     db.sql("CREATE FUNCTION picky(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 100 / $1'")
-    items.options["payload"] = "id, title, n, picky(n) AS share"
+    db.sql(f"CREATE TABLE items (n integer NOT NULL, embedding real[], {columns})")
+    if kind == "partitioned":
+        db.sql("CREATE TABLE items_1 PARTITION OF items FOR VALUES FROM (0) TO (100)")
+    items = Items.of(db, payload="n, picky(n) AS share")
     items.mirror()
-    db.sql("INSERT INTO items VALUES (%s, 'x', 0, '{1,2,3,4}')", (key,))
-    wait_until(lambda: items.dead_letters().keys() == {key}, what="a dead letter")
+    db.sql(f"INSERT INTO items VALUES (0, '{{1,2,3,4}}', {values})")
+    assert wait_until(items.dead_letters, what="a dead letter") == {text: "division by zero"}
     db.sql("CREATE OR REPLACE FUNCTION picky(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 7'")
-    assert db.one("SELECT qdrant_retry('items', ARRAY[upper(%s)])", (key,)) == 0
-    assert db.one("SELECT qdrant_retry('items', ARRAY[%s])", (key,)) == 1
+    assert db.one("SELECT qdrant_retry('items', ARRAY[%s])", (text + " ",)) == 0
+    assert db.one("SELECT qdrant_retry('items', ARRAY[%s])", (text,)) == 1
     wait_until(lambda: items.dead_letters() == {}, what="no dead letters")
-    assert items.point(key).payload["share"] == 7
+    point, = items.points().values()
+    assert point.payload["share"] == 7
 
 
 def test_retry_is_the_owners(db, cluster):
