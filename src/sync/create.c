@@ -382,6 +382,7 @@ qs_drop_step(QsTask *task)
 		return;
 	if (!find_endpoint(task))
 		qs_task_remote_dropped(task);
-	else if (qs_endpoint_ready(task->endpoint))
+	else if (qs_endpoint_ready(task->endpoint) &&
+			 qs_endpoint_open(task->endpoint, GetCurrentTimestamp()))
 		drop_remote(task);
 }

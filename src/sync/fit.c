@@ -177,7 +177,8 @@ qs_fit_step(QsTask *task)
 {
 	if (!task->look_wanted)
 		return false;
-	if (task->look_call == NULL && GetCurrentTimestamp() >= task->not_before)
+	if (task->look_call == NULL && GetCurrentTimestamp() >= task->not_before &&
+		qs_endpoint_open(task->endpoint, GetCurrentTimestamp()))
 		task->look_call = qs_call_read(task->endpoint, "GET", qs_task_collection_path(task, ""),
 									   NULL, looked, task);
 	return true;

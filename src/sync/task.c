@@ -656,7 +656,7 @@ active_turn(QsTask *task)
 		qs_claim_start(task);
 		return;
 	}
-	if (qs_fit_step(task))
+	if (!qs_endpoint_open(task->endpoint, now) || qs_fit_step(task))
 		return;
 	qs_batch_echo_due(task, now);
 	qs_owner_beat(task);
@@ -758,9 +758,11 @@ qs_task_turn(QsTask *task)
 		look_for_new_storage(task);
 		if (qs_endpoint_ready(task->endpoint))
 		{
-			if (task->phase == QS_PHASE_CREATING)
+			bool		open = qs_endpoint_open(task->endpoint, GetCurrentTimestamp());
+
+			if (task->phase == QS_PHASE_CREATING && open)
 				qs_create_step(task);
-			else if (task->phase == QS_PHASE_CLAIMING)
+			else if (task->phase == QS_PHASE_CLAIMING && open)
 				qs_claim_step(task);
 			else if (task->phase == QS_PHASE_ACTIVE)
 				active_turn(task);
@@ -840,6 +842,8 @@ next_call(const QsTask *task, TimestampTz now)
 		return 0;
 	if (task->endpoint != NULL && task->endpoint->state != QS_ENDPOINT_READY)
 		return Max(now, task->endpoint->not_before);
+	if (task->endpoint != NULL && !qs_endpoint_open(task->endpoint, now))
+		return qs_endpoint_opens_at(task->endpoint);
 	return Max(now, task->not_before);
 }
 
@@ -889,10 +893,12 @@ qs_task_next_wake(const QsTask *task, TimestampTz now)
 		return next_call(task, now);
 	if (task->fence_wanted)
 		return now;
+	if (!qs_endpoint_open(task->endpoint, now))
+		return qs_endpoint_opens_at(task->endpoint);
 	if (task->look_wanted)
 		return task->look_call != NULL ? 0 : Max(now, task->not_before);
 	next = earlier(qs_batch_echo_next(task), next_write(task, now));
-	if (!task->silent && task->beat_call == NULL && !task->progress.fence_by_time)
+	if (!task->silent && task->beat_call == NULL && task->endpoint->failures == 0 && !task->progress.fence_by_time)
 		next = earlier(next, Max(now, task->beat_after));
 	return earlier(next, next_sweep(task, now));
 }

@@ -350,7 +350,8 @@ def test_retry_of_a_key(db, kind):
     items = Items.of(db, payload="n, picky(n) AS share")
     items.mirror()
     db.sql(f"INSERT INTO items VALUES (0, '{{1,2,3,4}}', {values})")
-    assert wait_until(items.dead_letters, what="a dead letter") == {text: "division by zero"}
+    assert wait_until(items.dead_letters, what=lambda: f"a dead letter: {items.row()}") == {
+        text: "division by zero"}
     db.sql("CREATE OR REPLACE FUNCTION picky(integer) RETURNS integer LANGUAGE sql IMMUTABLE AS 'SELECT 7'")
     assert db.one("SELECT qdrant_retry('items', ARRAY[%s])", (text + " ",)) == 0
     assert db.one("SELECT qdrant_retry('items', ARRAY[%s])", (text,)) == 1
