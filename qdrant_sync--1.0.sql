@@ -129,7 +129,8 @@ CREATE TABLE qdrant_internal.progress (
 	backfill_total bigint NOT NULL DEFAULT 0,	-- blocks of all
 	backfill_rows bigint NOT NULL DEFAULT 0,
 	backfill_started timestamptz,
-	backfill_finished timestamptz
+	backfill_finished timestamptz,
+	dimensions integer[]				-- of the collection's vectors, as the definition orders them
 );
 
 /* Rows and operations that Qdrant refused for good. */
@@ -205,6 +206,9 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_resume';
 CREATE FUNCTION qdrant_resync(source regclass) RETURNS void
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_resync';
 
+CREATE FUNCTION qdrant_retry(source regclass DEFAULT NULL, keys text[] DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_retry';
+
 CREATE FUNCTION qdrant_wait("timeout" interval DEFAULT NULL, source regclass DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_wait';
 
@@ -269,10 +273,11 @@ WHERE p.backfill_started IS NOT NULL AND NOT m.dropped
 GRANT SELECT ON qdrant_backfills TO PUBLIC;
 
 CREATE VIEW qdrant_dead_letters WITH (security_barrier) AS
-SELECT m.relid::regclass AS source, d.collection, d.key, d.error, d.http_status, d.tries, d.first_at, d.last_at
+SELECT m.relid::regclass AS source, d.collection, d.key, d.operation, d.error, d.http_status, d.tries, d.first_at, d.last_at
 FROM qdrant_internal.dead_letter d
 LEFT JOIN qdrant_internal.mirror m ON m.id = d.mirror
 WHERE CASE WHEN m.id IS NULL THEN pg_catalog.pg_has_role('pg_monitor', 'USAGE')
+		OR coalesce(pg_catalog.pg_has_role(d.owner, 'USAGE'), false)
 	ELSE coalesce(pg_catalog.has_table_privilege(m.relid, 'SELECT'), false) END;
 GRANT SELECT ON qdrant_dead_letters TO PUBLIC;
 
@@ -296,6 +301,8 @@ COMMENT ON FUNCTION qdrant_resume(regclass, boolean) IS
 'Goes on with a mirror that was paused, has failed, or came with a dump or a copy of its database, which then starts with a comparison of all rows; mends triggers that were altered. take_over: the collection may be taken from another mirror, or hold points of others, which are removed. ERROR 42704 where the table has no mirror.';
 COMMENT ON FUNCTION qdrant_resync(regclass) IS
 'Has every row and every point of a mirror compared after COMMIT. ERROR 42704 where the table has no mirror.';
+COMMENT ON FUNCTION qdrant_retry(regclass, text[]) IS
+'Tries dead letters again after COMMIT, and returns how many: of a mirrored table, or with source NULL of all that the caller owns. keys as qdrant_dead_letters shows them; NULL: all; those without a dead letter are passed over. A dead letter goes when its row is accepted; a row that is refused again counts its tries. With source NULL, keys are numbers of explicit operations, which are enqueued again, behind what is queued now; without keys they are left alone. ERROR 42704 where the table has no mirror, 42501 where the caller does not own it, or is no member of the role that asked for the operation.';
 COMMENT ON FUNCTION qdrant_wait(interval, regclass) IS
 'Waits until everything that was committed before the call has reached Qdrant: true; false when "timeout" (NULL: none) has passed, and at once, with a NOTICE, where a mirror is paused, failed or restored. source NULL: all mirrors of this database and explicit operations; else this table, on which SELECT is needed. ERROR 25001 in a transaction that itself has changes to send.';
 COMMENT ON VIEW qdrant_mirrors IS
@@ -303,7 +310,7 @@ COMMENT ON VIEW qdrant_mirrors IS
 COMMENT ON VIEW qdrant_backfills IS
 'Progress of the last pass over each mirrored table that the caller may read, in blocks of the table. fraction is from 0 to 1; finished is NULL while it runs.';
 COMMENT ON VIEW qdrant_dead_letters IS
-'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read. http_status is NULL where the row was refused before it was sent. They leave when the row changes and is accepted. source is NULL for an explicit operation, shown to members of pg_monitor.';
+'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read. http_status is NULL where the row was refused before it was sent. They leave when the row changes, or is tried again with qdrant_retry, and is accepted or gone. first_at and last_at: its first and last refusal, tries: how many. source is NULL for an explicit operation, whose key is its number and which is shown to members of the role that asked for it and of pg_monitor.';
 COMMENT ON VIEW qdrant_workers IS
 'Processes of qdrant_sync in this server: kind launcher, request (serves searches) and sync (one for each database that has the extension). state: running, starting, absent, ended (started again with a back-off), no slot, no extension. failures: ends in a row. note says what to do. No rows where the library is not in shared_preload_libraries.';
 /* -- end: views -- */

@@ -7,6 +7,7 @@
 #define QS_CAPTURE_H
 
 #include "qdrant_sync.h"
+#include "common/chunk.h"
 
 /* Called by _PG_init: transaction callbacks, once per process. */
 extern void qs_capture_init(void);
@@ -29,5 +30,12 @@ extern void qs_at_commit_scan(void);
 
 /* Puts "compare everything" for this relation's mirror into the transaction. */
 extern void qs_capture_sweep(Oid relid);
+
+/*
+ * Puts a key of this relation's mirror into the transaction, as its trigger would;
+ * all of them, where its keys are no longer of this kind.  text: of a hashed key.
+ */
+extern void qs_capture_key(Oid relid, QsKey key, QsChunkKind kind);
+extern void qs_capture_key_text(Oid relid, const char *text);
 
 #endif							/* QS_CAPTURE_H */

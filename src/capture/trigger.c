@@ -126,3 +126,29 @@ qs_capture_sweep(Oid relid)
 	if (armed != NULL)
 		qs_key_log_sweep(armed);
 }
+
+void
+qs_capture_key(Oid relid, QsKey key, QsChunkKind kind)
+{
+	QsArmed    *armed = qs_preloaded ? qs_armed_find(relid) : NULL;
+
+	if (armed == NULL)
+		return;
+	if (armed->kind == kind)
+		qs_key_log_add(armed, key);
+	else
+		qs_key_log_sweep(armed);
+}
+
+void
+qs_capture_key_text(Oid relid, const char *text)
+{
+	QsArmed    *armed = qs_preloaded ? qs_armed_find(relid) : NULL;
+
+	if (armed == NULL)
+		return;
+	if (armed->kind == QS_CHUNK_TEXTS)
+		qs_key_log_add_text(armed, text, strlen(text));
+	else
+		qs_key_log_sweep(armed);
+}

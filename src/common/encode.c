@@ -429,6 +429,9 @@ qs_append_json_string(StringInfo out, const char *text, int length)
 		appendBinaryStringInfo(out, text, run);
 		if (run == length)
 			break;
+		/* Control characters become six each. */
+		if (unlikely(out->len > QS_VALUE_MAX_BYTES))
+			return psprintf("the value has more than %d bytes as JSON", QS_VALUE_MAX_BYTES);
 		append_escaped(out, text[run]);
 		text += run + 1;
 		length -= run + 1;

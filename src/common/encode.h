@@ -95,7 +95,13 @@ extern bool qs_from_utf8(const char *utf8, const char **text);
  */
 extern char *qs_check_raw_size(Datum value);
 
-/* Qdrant refuses bodies over 32 MiB; escaped text and decimals only get longer. */
+/* Detoasted size of a value of the writer's type, by its header; 0: nothing to detoast. */
+extern Size qs_payload_raw_size(Datum value, const QsPayloadWriter *writer);
+
+/*
+ * Qdrant refuses bodies over 32 MiB; escaped text and decimals only get longer.  A
+ * bound for one value, for all of a row, and for what is written of it.
+ */
 #define QS_VALUE_MAX_BYTES (64 * 1024 * 1024)
 
 /* Settings that output functions look at: pairs of name and value, NULL at the end. */

@@ -11,6 +11,7 @@
 
 #include <math.h>
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "datatype/timestamp.h"
@@ -733,6 +734,12 @@ QsPayloadWriter *
 qs_payload_writer(Oid type, MemoryContext context)
 {
 	return make_writer(type, JSON_MAX_DEPTH, context);
+}
+
+Size
+qs_payload_raw_size(Datum value, const QsPayloadWriter *writer)
+{
+	return writer->varlena ? toast_raw_datum_size(value) : 0;
 }
 
 char *

@@ -590,6 +590,12 @@ require_own_mirror(Oid relid)
 	refuse_no_mirror(relid);
 }
 
+QsMirrorRow *
+qs_own_mirror(Oid relid)
+{
+	return require_own_mirror(relid);
+}
+
 Datum
 qs_unmirror(PG_FUNCTION_ARGS)
 {

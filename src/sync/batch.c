@@ -277,20 +277,24 @@ abandon_read(Read *read)
 	forget_bad_rows(read);
 }
 
-static void
+/* True: the row had a dead letter already. */
+static bool
 put_dead_letter(QsTask *task, const QsLane *lane, const char *error, int http_status)
 {
 	char	   *text = qs_task_key_text(task, lane);
+	bool		again;
 
 	/* What was accepted before this refusal is told first. */
 	qs_task_tell_accepted(task);
-	qs_dead_letter_put(task->row.id, task->row.server, task->row.collection,
-					   text, error, http_status, NULL);
+	again = qs_dead_letter_put(task->row.id, task->row.server, task->row.collection,
+							   text, error, http_status, NULL);
 	ereport(LOG,
 			(errmsg("qdrant_sync: row with key %s of collection \"%s\" was refused: %s",
 					text, task->row.collection, error)));
-	task->dead_letters++;
+	if (!again)
+		task->dead_letters++;
 	pfree(text);
+	return again;
 }
 
 /* A row that is refused again has no second letter: they are counted before they stop a mirror. */
@@ -329,10 +333,44 @@ keep_bad_rows(Read *read)
 		BadRow	   *bad = &read->bad[i];
 
 		if (bad->error != NULL)
-			put_dead_letter(read->task, bad->lane, bad->error, 0);
+			(void) put_dead_letter(read->task, bad->lane, bad->error, 0);
 		else
 			note_accepted(read->task, bad->lane);
 	}
+}
+
+static int
+count_bad_rows(const Read *read)
+{
+	int			n = 0;
+
+	for (int i = 0; i < read->nbad; i++)
+	{
+		if (read->bad[i].error != NULL)
+			n++;
+	}
+	return n;
+}
+
+/* It is not known yet who is to blame: they are read again after the look. */
+static void
+spare_bad_rows(Read *read)
+{
+	int			left = 0;
+
+	for (int i = 0; i < read->nbad; i++)
+	{
+		BadRow	   *bad = &read->bad[i];
+
+		if (bad->error == NULL)
+		{
+			read->bad[left++] = *bad;
+			continue;
+		}
+		qs_lanes_reopen(read->task->lanes, bad->lane);
+		pfree(bad->error);
+	}
+	read->nbad = left;
 }
 
 static void
@@ -374,12 +412,17 @@ make_group(QsTask *task, QsLane **lanes, int n)
 }
 
 /* One row that is refused for good. */
-static void
-bury(QsTask *task, QsLane *lane, const char *error, int http_status)
+void
+qs_batch_bury(QsTask *task, QsLane *lane, const char *error, int http_status)
 {
+	bool		again;
+
 	qs_begin();
-	put_dead_letter(task, lane, error, http_status);
+	again = put_dead_letter(task, lane, error, http_status);
 	qs_commit();
+	/* One that was refused before says nothing of the others. */
+	if (again && http_status != 0 && task->refused_in_row > 0)
+		task->refused_in_row--;
 	qs_lanes_settle(task->lanes, lane);
 	check_dead_letter_limit(task);
 }
@@ -390,7 +433,7 @@ split_or_bury(QsTask *task, QsLane **lanes, int n, const char *error, int http_s
 {
 	if (n == 1)
 	{
-		bury(task, lanes[0], error, http_status);
+		qs_batch_bury(task, lanes[0], error, http_status);
 		return;
 	}
 	make_group(task, lanes + n / 2, n - n / 2);
@@ -460,6 +503,10 @@ key_read_failed(QsTask *task, QsLane **lanes, int n, ErrorData *error)
 static void
 end_read(Read *read)
 {
+	int			nbad = count_bad_rows(read);
+
+	if (nbad > 0 && !qs_fit_bad_rows(read->task, nbad))
+		spare_bad_rows(read);
 	keep_bad_rows(read);
 	qs_flush_wal();
 	qs_commit();
@@ -662,7 +709,9 @@ batch_done(QsTask *task, Batch *batch)
 	}
 	if (task->slot != NULL)
 		pg_atomic_fetch_add_u64(&task->slot->points_sent, batch->n);
-	task->refused_in_row = 0;
+	/* That it takes deletes says nothing of the points that it takes. */
+	if (batch->kind == BATCH_UPSERT)
+		qs_fit_accepted(task);
 	task->slow = false;
 	qs_task_succeeded(task);
 	qs_endpoint_answered(task->endpoint);
@@ -676,8 +725,15 @@ batch_refused(QsTask *task, Batch *batch, const QsWriteOutcome *outcome)
 	if (batch->n == 1 && ++task->refused_in_row >= REFUSED_IN_ROW_LIMIT)
 	{
 		qs_lanes_reopen(task->lanes, batch->lanes[0]);
-		qs_task_fail(task, "%d rows in a row were refused, the last one: %s",
-					 task->refused_in_row, outcome->message);
+		/* Others that were under way with it are refused as well. */
+		if (task->phase != QS_PHASE_FAILED)
+			qs_task_fail(task, "%d rows in a row were refused, the last one: %s",
+						 task->refused_in_row, outcome->message);
+		return;
+	}
+	if (batch->n == 1 && !qs_fit_is_known(task))
+	{
+		qs_fit_suspect(task, batch->lanes[0], outcome->message, outcome->http_status);
 		return;
 	}
 	split_or_bury(task, batch->lanes, batch->n, outcome->message, outcome->http_status);
@@ -807,6 +863,25 @@ qs_batch_send(QsTask *task)
 
 		task->nready--;
 		send_batch(task, batch);
+	}
+}
+
+/*
+ * What was encoded before the mirror stopped is of rows, and for a collection, that
+ * may have been mended since: it is read again.
+ */
+void
+qs_batch_unmake(QsTask *task)
+{
+	while (!dlist_is_empty(&task->ready))
+	{
+		Batch	   *batch = dlist_container(Batch, node, dlist_pop_head_node(&task->ready));
+
+		task->nready--;
+		if (batch->n == 0)
+			foreign_finished(task, QS_AGAIN);
+		reopen_all(task, batch->lanes, batch->n);
+		free_batch(batch);
 	}
 }
 

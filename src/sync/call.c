@@ -206,13 +206,25 @@ qs_endpoint_ready(QsEndpoint *endpoint)
 	return endpoint->state == QS_ENDPOINT_READY;
 }
 
+bool
+qs_endpoint_open(const QsEndpoint *endpoint, TimestampTz now)
+{
+	return endpoint->failures == 0 || (now >= endpoint->not_before && endpoint->probes == 0);
+}
+
+TimestampTz
+qs_endpoint_opens_at(const QsEndpoint *endpoint)
+{
+	return endpoint->probes > 0 ? 0 : endpoint->not_before;
+}
+
 int
 qs_endpoint_room(const QsEndpoint *endpoint, TimestampTz now)
 {
 	if (endpoint->state != QS_ENDPOINT_READY || now < endpoint->not_before)
 		return 0;
 	if (endpoint->failures > 0)
-		return endpoint->running == 0 ? 1 : 0;
+		return endpoint->running == 0 && endpoint->probes == 0 ? 1 : 0;
 	return Max(0, qs_sync_connections - endpoint->running);
 }
 
@@ -326,6 +338,9 @@ make_call(QsEndpoint *endpoint, char *body, QsCallKind kind, QsCallFinished fini
 	call->finished = finished;
 	call->arg = arg;
 	call->endpoint = endpoint;
+	call->probe = endpoint->failures > 0;
+	if (call->probe)
+		endpoint->probes++;
 	call->body = body;
 	call->kind = kind;
 	return call;
@@ -354,11 +369,19 @@ qs_call_change(QsEndpoint *endpoint, const char *method, const char *path,
 					  body ? strlen(body) : 0);
 }
 
+/* It has ended, whatever becomes of whoever is told. */
 static void
-free_call(QsCall *call)
+uncount(QsCall *call)
 {
 	if (call->kind == QS_CALL_WRITE)
 		call->endpoint->running--;
+	if (call->probe)
+		call->endpoint->probes--;
+}
+
+static void
+free_call(QsCall *call)
+{
 	if (call->body != NULL)
 		pfree(call->body);
 	pfree(call);
@@ -368,7 +391,20 @@ void
 qs_call_cancel(QsCall *call)
 {
 	qs_http_cancel(http, call->exchange);
+	uncount(call);
 	free_call(call);
+}
+
+/* A server that answers is back, unless it is the writes that fail. */
+static void
+note_outcome(QsCall *call, const QsHttpOutcome *outcome)
+{
+	QsEndpoint *endpoint = call->endpoint;
+
+	if (call->kind == QS_CALL_WRITE)
+		endpoint->writes_fail = outcome->status == 0 || outcome->status >= 500;
+	else if (outcome->status >= 200 && outcome->status < 300 && !endpoint->writes_fail)
+		qs_endpoint_answered(endpoint);
 }
 
 void
@@ -381,6 +417,8 @@ qs_calls_dispatch(void)
 	{
 		QsCall	   *call = outcome->owner;
 
+		uncount(call);
+		note_outcome(call, outcome);
 		call->finished(call->arg, outcome);
 		qs_http_release(http, exchange);
 		free_call(call);

@@ -35,7 +35,9 @@ typedef struct QsEndpoint
 	char		version[32];
 	char		error[600];
 	int			running;		/* writes in flight */
+	int			probes;			/* in flight, begun while it failed */
 	int			failures;		/* in a row */
+	bool		writes_fail;	/* the last write did: that reads are answered says little */
 	TimestampTz not_before;		/* no request starts earlier */
 } QsEndpoint;
 
@@ -59,6 +61,7 @@ struct QsCall
 	QsExchange *exchange;
 	char	   *body;			/* palloc'd; freed with the call */
 	QsCallKind	kind;
+	bool		probe;			/* counted in endpoint->probes */
 };
 
 extern void qs_calls_init(void);
@@ -78,6 +81,16 @@ extern bool qs_endpoint_ready(QsEndpoint *endpoint);
 
 /* Servers or mappings changed: look all of them up again. */
 extern void qs_endpoints_invalidate(void);
+
+/*
+ * May a read or a change start now?  While the server fails, only after its wait and
+ * one at a time for all mirrors (the breaker).  What was begun before it failed may
+ * hang, and is not waited for.
+ */
+extern bool qs_endpoint_open(const QsEndpoint *endpoint, TimestampTz now);
+
+/* When it opens: with the end of a wait, or (0) with the answer to a probe. */
+extern TimestampTz qs_endpoint_opens_at(const QsEndpoint *endpoint);
 
 /* How many writes may start now. */
 extern int	qs_endpoint_room(const QsEndpoint *endpoint, TimestampTz now);

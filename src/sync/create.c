@@ -17,6 +17,11 @@
 /* How often an empty table is looked at for a first row that has a vector. */
 #define LOOK_MS 1000
 
+/* Rows that can say whether the table's vectors have the collection's dimension. */
+#define SAMPLE_ROWS 10
+
+#define WHAT_TO_DO "; make it fit, or delete it and it is made anew, then call qdrant_resume"
+
 static void
 later(QsTask *task, const QsHttpOutcome *outcome)
 {
@@ -39,10 +44,21 @@ give_dimensions(QsTask *task)
 		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
 }
 
+/* A worker that starts anew must not take another collection for the one that it was. */
+static void
+remember_dimensions(QsTask *task)
+{
+	if (memcmp(task->progress.dimensions, task->dimensions, sizeof(task->dimensions)) == 0)
+		return;
+	memcpy(task->progress.dimensions, task->dimensions, sizeof(task->dimensions));
+	task->progress_dirty = true;
+}
+
 static void
 collection_is_there(QsTask *task)
 {
 	task->empty = false;
+	remember_dimensions(task);
 	give_dimensions(task);
 	qs_task_succeeded(task);
 	qs_claim_start(task);
@@ -152,33 +168,87 @@ create_collection(QsTask *task)
 								qs_call_body(qs_json_create_collection(configs, n)), created, task);
 }
 
+/*
+ * After qdrant_resume a collection may have another dimension than before, if the
+ * table's vectors have it, too.  The first rows decide; where there are none yet,
+ * or they cannot be read now, those that come will.  0: not known.
+ */
+static int
+dimension_in_table(QsTask *task, int number, const QsColumn *column, int size)
+{
+	ErrorData  *volatile error = NULL;
+	volatile int found = 0;
+
+	qs_begin();
+	PG_TRY();
+	{
+		found = qs_vector_typmod_dimension(qs_vector_type(column->type), column->typmod);
+		for (int skip = found == 0 ? 0 : SAMPLE_ROWS; skip < SAMPLE_ROWS && found != size; skip++)
+		{
+			int			dimension = qs_reader_find_dimension(task->reader, number, skip);
+
+			if (dimension == 0)
+				break;
+			found = dimension;
+		}
+	}
+	PG_CATCH();
+	{
+		error = qs_catch_error(task->context);
+	}
+	PG_END_TRY();
+	if (error == NULL)
+		qs_commit();
+	else
+		FreeErrorData(error);
+	return found;
+}
+
+/* 0: it fits; else the dimension of the mirror's vectors. */
+static int
+other_dimension(QsTask *task, int number, const QsColumn *column, int size)
+{
+	int			known = task->dimensions[number];
+	int			found;
+
+	if (known == 0 && task->progress.dimensions[number] != 0 &&
+		task->progress.dimensions[number] != size)
+	{
+		found = dimension_in_table(task, number, column, size);
+		return found == size ? 0 : found;
+	}
+	return known == size ? 0 : known;
+}
+
 /* Compares an existing collection with the definition; false: the task failed. */
-static bool
-check_collection(QsTask *task, const QsCollectionInfo *info)
+bool
+qs_create_check(QsTask *task, const QsCollectionInfo *info)
 {
 	for (int i = 0; i < list_length(task->definition->vectors); i++)
 	{
 		QsColumn   *column = list_nth(task->definition->vectors, i);
 		const char *name = column->name ? column->name : "";
 		const QsVectorConfig *config = qs_json_find_vector(info, name);
+		int			other;
 
 		if (config == NULL)
 		{
-			qs_task_fail(task, "collection \"%s\" has no vector \"%s\"",
+			qs_task_fail(task, "collection \"%s\" has no vector \"%s\"" WHAT_TO_DO,
 						 task->row.collection, name);
 			return false;
 		}
 		if (strcmp(config->distance, task->definition->distance) != 0)
 		{
-			qs_task_fail(task, "collection \"%s\" has distance %s, and the mirror %s",
+			qs_task_fail(task, "collection \"%s\" has distance %s, and the mirror %s" WHAT_TO_DO,
 						 task->row.collection, config->distance, task->definition->distance);
 			return false;
 		}
 		/* Somebody made it anew: no row is to blame (hazard 19). */
-		if (task->dimensions[i] > 0 && task->dimensions[i] != config->size)
+		other = other_dimension(task, i, column, config->size);
+		if (other > 0)
 		{
-			qs_task_fail(task, "collection \"%s\" now has vectors of %d elements, and the mirror's have %d",
-						 task->row.collection, config->size, task->dimensions[i]);
+			qs_task_fail(task, "collection \"%s\" now has vectors of %d elements, and the mirror's have %d" WHAT_TO_DO,
+						 task->row.collection, config->size, other);
 			return false;
 		}
 		task->dimensions[i] = config->size;
@@ -224,7 +294,7 @@ looked_at(void *arg, const QsHttpOutcome *outcome)
 	else if (is_somebody_elses(task, &info))
 		qs_task_fail(task, "collection \"%s\" exists and has points; resume with take_over => true to make it this mirror's",
 					 task->row.collection);
-	else if (check_collection(task, &info) &&
+	else if (qs_create_check(task, &info) &&
 			 qs_owner_agrees(task, outcome->answer, outcome->answer_length))
 		collection_is_there(task);
 }
@@ -312,6 +382,7 @@ qs_drop_step(QsTask *task)
 		return;
 	if (!find_endpoint(task))
 		qs_task_remote_dropped(task);
-	else if (qs_endpoint_ready(task->endpoint))
+	else if (qs_endpoint_ready(task->endpoint) &&
+			 qs_endpoint_open(task->endpoint, GetCurrentTimestamp()))
 		drop_remote(task);
 }

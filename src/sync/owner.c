@@ -110,7 +110,7 @@ qs_owner_beat(QsTask *task)
 	QsWriter	writer;
 
 	if (task->silent || task->beat_call != NULL || now < task->beat_after ||
-		task->progress.fence_by_time)
+		task->endpoint->failures > 0 || task->progress.fence_by_time)
 		return;
 	task->beat_after = TimestampTzPlusMilliseconds(now, BEAT_MS);
 	strlcpy(writer.owner, identity(), sizeof(writer.owner));

@@ -17,7 +17,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
-#define MAX_PARAMETERS 30
+#define MAX_PARAMETERS 31
 
 /* Parameters of one statement, filled in order. */
 typedef struct Parameters
@@ -125,6 +125,18 @@ copy_nonce(char *to, int number)
 }
 
 static void
+copy_dimensions(int dimensions[QS_PROGRESS_VECTORS], int number)
+{
+	bool		isnull;
+	Datum		value = column(0, number, &isnull);
+	ArrayType  *array = isnull ? NULL : DatumGetArrayTypeP(value);
+	int			n = isnull ? 0 : ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+
+	for (int i = 0; i < Min(n, QS_PROGRESS_VECTORS); i++)
+		dimensions[i] = ((int32 *) ARR_DATA_PTR(array))[i];
+}
+
+static void
 load_columns(QsProgress *progress, MemoryContext context)
 {
 	progress->phase = "creating";
@@ -157,6 +169,7 @@ load_columns(QsProgress *progress, MemoryContext context)
 	progress->backfill_after = (Oid) int8_column(27);
 	progress->backfill_base = int8_column(28);
 	progress->backfill_total = int8_column(29);
+	copy_dimensions(progress->dimensions, 30);
 }
 
 void
@@ -177,7 +190,8 @@ qs_progress_load(int64 mirror, QsProgress *progress)
 		" sweep_wanted, sweep_done, scroll_offset, scroll_done,"
 		" backfill_relfilenode::bigint, backfill_next, backfill_end, backfill_rows,"
 		" backfill_started, backfill_finished, owner::bigint, skipping,"
-		" last_nonce, backfill_leaf::bigint, backfill_after::bigint, backfill_base, backfill_total"
+		" last_nonce, backfill_leaf::bigint, backfill_after::bigint, backfill_base, backfill_total,"
+		" dimensions"
 		" FROM qdrant_internal.progress WHERE mirror = $1", &p, SPI_OK_SELECT);
 	load_columns(progress, context);
 	finish();
@@ -189,6 +203,17 @@ oid_pair(const Oid oids[2])
 	Datum		elements[2] = {ObjectIdGetDatum(oids[0]), ObjectIdGetDatum(oids[1])};
 
 	return PointerGetDatum(construct_array(elements, 2, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+static Datum
+dimension_array(const int dimensions[QS_PROGRESS_VECTORS])
+{
+	Datum		elements[QS_PROGRESS_VECTORS];
+
+	for (int i = 0; i < QS_PROGRESS_VECTORS; i++)
+		elements[i] = Int32GetDatum(dimensions[i]);
+	return PointerGetDatum(construct_array(elements, QS_PROGRESS_VECTORS, INT4OID,
+										   sizeof(int32), true, TYPALIGN_INT));
 }
 
 void
@@ -227,6 +252,7 @@ qs_progress_save(const QsProgress *progress)
 	add(&p, OIDOID, ObjectIdGetDatum(progress->backfill_after), !OidIsValid(progress->backfill_after));
 	add_int8(&p, progress->backfill_base);
 	add_int8(&p, progress->backfill_total);
+	add(&p, INT4ARRAYOID, dimension_array(progress->dimensions), false);
 	execute("UPDATE qdrant_internal.progress SET phase = $2, error = $3, error_at = $4,"
 			" resumed = $5, taken_over = $6, epoch = $7, nonce = $8, next_nonce = $9,"
 			" fence = $10, collection_made = $11, timeline = $12, segment_files = $13,"
@@ -234,7 +260,7 @@ qs_progress_save(const QsProgress *progress)
 			" backfill_relfilenode = $18, backfill_next = $19, backfill_end = $20,"
 			" backfill_rows = $21, backfill_started = $22, backfill_finished = $23, owner = $24,"
 			" skipping = $25, last_nonce = $26, backfill_leaf = $27, backfill_after = $28,"
-			" backfill_base = $29, backfill_total = $30"
+			" backfill_base = $29, backfill_total = $30, dimensions = $31"
 			" WHERE mirror = $1", &p, SPI_OK_UPDATE);
 }
 
@@ -270,12 +296,13 @@ qs_mirrors_adopt(void)
 			" WHERE mirror IN (SELECT id FROM adopted) AND timeline <> 0", &p, SPI_OK_UPDATE);
 }
 
-void
+bool
 qs_dead_letter_put(int64 mirror, const char *server, const char *collection,
 				   const char *key, const char *error, int http_status,
 				   const char *body)
 {
 	Parameters	p = {0};
+	bool		again;
 
 	add(&p, INT8OID, Int64GetDatum(mirror), mirror == 0);
 	add_text(&p, server);
@@ -284,12 +311,16 @@ qs_dead_letter_put(int64 mirror, const char *server, const char *collection,
 	add_text(&p, error);
 	add(&p, INT4OID, Int32GetDatum(http_status), http_status == 0);
 	add_text(&p, body);
-	execute("INSERT INTO qdrant_internal.dead_letter AS d"
-			" (mirror, server, collection, key, error, http_status, body)"
-			" VALUES ($1, $2, $3, $4, $5, $6, $7)"
-			" ON CONFLICT (mirror, key) DO UPDATE SET error = excluded.error,"
-			" http_status = excluded.http_status, tries = d.tries + 1,"
-			" last_at = pg_catalog.now()", &p, SPI_OK_INSERT);
+	run("INSERT INTO qdrant_internal.dead_letter AS d"
+		" (mirror, server, collection, key, error, http_status, body)"
+		" VALUES ($1, $2, $3, $4, $5, $6, $7)"
+		" ON CONFLICT (mirror, key) DO UPDATE SET error = excluded.error,"
+		" http_status = excluded.http_status, tries = d.tries + 1,"
+		" last_at = pg_catalog.now()"
+		" RETURNING tries > 1", &p, SPI_OK_INSERT_RETURNING);
+	again = bool_column(1);
+	finish();
+	return again;
 }
 
 void

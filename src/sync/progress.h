@@ -14,6 +14,7 @@
 #include "nodes/pg_list.h"
 
 #define QS_NONCE_LENGTH 16
+#define QS_PROGRESS_VECTORS 16
 
 typedef struct QsProgress
 {
@@ -47,6 +48,8 @@ typedef struct QsProgress
 	int64		backfill_rows;
 	TimestampTz backfill_started;	/* 0: not */
 	TimestampTz backfill_finished;	/* 0: not */
+	int			dimensions[QS_PROGRESS_VECTORS];	/* of the collection when it was
+												 * claimed last; 0: not known */
 } QsProgress;
 
 /* Reads the row, making it where there is none; texts in the current context. */
@@ -56,8 +59,8 @@ extern void qs_progress_save(const QsProgress *progress);
 /* The mirror is gone: its rows in mirror, progress and dead_letter. */
 extern void qs_progress_forget(int64 mirror);
 
-/* mirror 0: an explicit operation, whose body is kept. */
-extern void qs_dead_letter_put(int64 mirror, const char *server, const char *collection,
+/* mirror 0: an explicit operation, whose body is kept.  True: there was one of that key. */
+extern bool qs_dead_letter_put(int64 mirror, const char *server, const char *collection,
 							   const char *key, const char *error, int http_status,
 							   const char *body);
 extern void qs_dead_letters_remove(int64 mirror, List *keys);	/* of char * */

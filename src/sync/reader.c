@@ -379,8 +379,10 @@ build_sql(StringInfo sql, QsReader *reader, QsPlanKind kind)
 		append_select(sql, reader, kind);
 		return;
 	}
-	appendStringInfoString(sql, "SELECT r.* FROM pg_catalog.unnest(");
-	append_list(sql, "$", reader->key.n);
+	/* With several arguments, only unnest without its schema is understood. */
+	appendStringInfoString(sql, "SELECT r.* FROM ROWS FROM (");
+	for (int i = 1; i <= reader->key.n; i++)
+		appendStringInfo(sql, "%spg_catalog.unnest($%d)", i > 1 ? ", " : "", i);
 	appendStringInfoString(sql, ") AS " ASKED " (");
 	append_list(sql, ASKED, reader->key.n);
 	appendStringInfoString(sql, "), LATERAL (");

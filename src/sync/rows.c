@@ -17,6 +17,7 @@
 #include "common/settings.h"
 #include "sync/reader.h"
 
+#include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_inherits.h"
@@ -170,6 +171,7 @@ end_read(QsReader *reader, ReadScope *scope)
 	XactReadOnly = scope->read_only;
 	AtEOXact_GUC(false, scope->guc_level);
 	SetUserIdAndSecContext(scope->user, scope->security_context);
+	MemoryContextReset(reader->row_context);
 	if (reader->json.maxlen > KEPT_JSON_BYTES)
 	{
 		MemoryContext caller = MemoryContextSwitchTo(reader->context);
@@ -436,6 +438,32 @@ append_key_field(StringInfo out, const char *text)
 	return NULL;
 }
 
+/*
+ * Several values can be too much together.  Looks at headers only: a row of hundreds
+ * of megabytes is refused before any of it is detoasted (hazard 19).
+ */
+static char *
+check_row_size(QsReader *reader, TupleTableSlot *slot)
+{
+	int			first = reader->key.n;
+	Size		size = 0;
+
+	for (int i = first; i < first + reader->nvectors; i++)
+	{
+		if (!slot->tts_isnull[i])
+			size += toast_raw_datum_size(slot->tts_values[i]);
+	}
+	first += reader->nvectors;
+	for (int i = 0; i < reader->npayload; i++)
+	{
+		if (!slot->tts_isnull[first + i])
+			size += qs_payload_raw_size(slot->tts_values[first + i], reader->payload[i].writer);
+	}
+	if (size <= QS_VALUE_MAX_BYTES)
+		return NULL;
+	return psprintf("the row has %zu bytes, more than fit in one request to Qdrant", size);
+}
+
 /* Fields always come in the same order and all of them: NULL is written, too. */
 static char *
 append_payload(StringInfo out, QsReader *reader, TupleTableSlot *slot)
@@ -469,6 +497,8 @@ encode_point(QsReader *reader, TupleTableSlot *slot, const QsRowKey *key, char *
 	StringInfo	out = &reader->json;
 	int			nvectors;
 
+	if ((*message = check_row_size(reader, slot)) != NULL)
+		return QS_ROW_BAD;
 	resetStringInfo(out);
 	appendStringInfoString(out, "{\"id\":");
 	if ((*message = append_id(out, reader, key->id)) != NULL)

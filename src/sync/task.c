@@ -95,10 +95,12 @@ qs_task_create(MemoryContext parent, const QsMirrorRow *row)
 	dlist_init(&task->flying);
 	dlist_init(&task->groups);
 	dlist_init(&task->doubtful);
+	dlist_init(&task->suspects);
 	dlist_init(&task->echoes);
 	dlist_init(&task->ranges);
 	copy_row(task, row);
 	qs_progress_load(row->id, &task->progress);
+	memcpy(task->dimensions, task->progress.dimensions, sizeof(task->dimensions));
 	task->dead_letters = qs_dead_letters_count(row->id);
 	task->slot = qs_mirror_slot_make(MyDatabaseId, row->id, row->relid);
 	task->lanes = qs_lanes_create(context, debt_paid, task);
@@ -132,7 +134,9 @@ give_up_requests(QsTask *task)
 		qs_call_cancel(task->call);
 	if (task->beat_call != NULL)
 		qs_call_cancel(task->beat_call);
-	task->call = task->beat_call = NULL;
+	if (task->look_call != NULL)
+		qs_call_cancel(task->look_call);
+	task->call = task->beat_call = task->look_call = NULL;
 }
 
 void
@@ -358,6 +362,7 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	{
 		/* The collection may have been made anew with others; it is looked at again. */
 		memset(task->dimensions, 0, sizeof(task->dimensions));
+		qs_batch_unmake(task);
 		task->progress.phase = "creating";
 		qs_task_set_phase(task, QS_PHASE_CREATING);
 	}
@@ -652,6 +657,8 @@ active_turn(QsTask *task)
 		qs_claim_start(task);
 		return;
 	}
+	if (!qs_endpoint_open(task->endpoint, now) || qs_fit_step(task))
+		return;
 	qs_batch_echo_due(task, now);
 	qs_owner_beat(task);
 	qs_sweep_step(task);
@@ -752,9 +759,11 @@ qs_task_turn(QsTask *task)
 		look_for_new_storage(task);
 		if (qs_endpoint_ready(task->endpoint))
 		{
-			if (task->phase == QS_PHASE_CREATING)
+			bool		open = qs_endpoint_open(task->endpoint, GetCurrentTimestamp());
+
+			if (task->phase == QS_PHASE_CREATING && open)
 				qs_create_step(task);
-			else if (task->phase == QS_PHASE_CLAIMING)
+			else if (task->phase == QS_PHASE_CLAIMING && open)
 				qs_claim_step(task);
 			else if (task->phase == QS_PHASE_ACTIVE)
 				active_turn(task);
@@ -834,6 +843,8 @@ next_call(const QsTask *task, TimestampTz now)
 		return 0;
 	if (task->endpoint != NULL && task->endpoint->state != QS_ENDPOINT_READY)
 		return Max(now, task->endpoint->not_before);
+	if (task->endpoint != NULL && !qs_endpoint_open(task->endpoint, now))
+		return qs_endpoint_opens_at(task->endpoint);
 	return Max(now, task->not_before);
 }
 
@@ -883,8 +894,12 @@ qs_task_next_wake(const QsTask *task, TimestampTz now)
 		return next_call(task, now);
 	if (task->fence_wanted)
 		return now;
+	if (!qs_endpoint_open(task->endpoint, now))
+		return qs_endpoint_opens_at(task->endpoint);
+	if (task->look_wanted)
+		return task->look_call != NULL ? 0 : Max(now, task->not_before);
 	next = earlier(qs_batch_echo_next(task), next_write(task, now));
-	if (!task->silent && task->beat_call == NULL && !task->progress.fence_by_time)
+	if (!task->silent && task->beat_call == NULL && task->endpoint->failures == 0 && !task->progress.fence_by_time)
 		next = earlier(next, Max(now, task->beat_after));
 	return earlier(next, next_sweep(task, now));
 }

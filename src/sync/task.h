@@ -9,6 +9,7 @@
 
 #include "common/shared.h"
 #include "mirror/definition.h"
+#include "net/qdrant_json.h"
 #include "sync/call.h"
 #include "sync/lanes.h"
 #include "sync/outbox.h"
@@ -59,7 +60,7 @@ typedef struct QsTask
 	MemoryContext definition_context;
 	QsDefinition *definition;
 	QsReader   *reader;
-	int			dimensions[16]; /* of the collection's vectors, as the definition
+	int			dimensions[QS_PROGRESS_VECTORS]; /* of the collection's vectors, as the definition
 								 * orders them; 0: not known */
 	int			rows_skipped;	/* in looking for dimensions, after an error */
 	QsEndpoint *endpoint;
@@ -81,9 +82,16 @@ typedef struct QsTask
 	int			tries;
 	TimestampTz not_before;
 	bool		slow;			/* one request in flight (wait_timeout) */
-	int			refused_in_row; /* single rows, without a success between */
+	int			refused_in_row; /* single rows, no point accepted between them */
 	int			dead_letters;	/* about how many there are */
 	List	   *accepted;		/* keys (texts) accepted while there are dead letters */
+
+	/* Rows refused: is it they, or the collection? (fit.c) */
+	dlist_head	suspects;		/* their lanes are closed until it is known */
+	bool		look_wanted;	/* nothing is sent before the look */
+	QsCall	   *look_call;
+	TimestampTz fitted_at;		/* the last look found that it fits; 0: none yet */
+	int			bad_in_row;		/* rows that cannot be sent, no point accepted between */
 
 	/* Fence. */
 	QsClaimStep claim;
@@ -176,7 +184,15 @@ extern bool qs_task_uuid_ids(const QsTask *task);
 /* The collection was made anew, or keys were lost: compare everything. */
 extern void qs_task_want_sweep(QsTask *task);
 
+/* fit.c: before a row becomes a dead letter (hazard 19) */
+extern bool qs_fit_is_known(const QsTask *task);	/* true: the row is to blame */
+extern bool qs_fit_bad_rows(QsTask *task, int n);	/* false: not yet known; a look comes */
+extern void qs_fit_suspect(QsTask *task, QsLane *lane, const char *error, int http_status);
+extern void qs_fit_accepted(QsTask *task);	/* the collection took a point */
+extern bool qs_fit_step(QsTask *task);
+
 /* create.c: the collection, before the claim; and what is left after unmirror. */
+extern bool qs_create_check(QsTask *task, const QsCollectionInfo *info);	/* false: it failed */
 extern void qs_create_step(QsTask *task);
 extern void qs_drop_step(QsTask *task);
 
@@ -193,9 +209,11 @@ extern bool qs_owner_agrees(QsTask *task, const char *document, Size length);
 extern void qs_owner_beat(QsTask *task);
 
 /* batch.c */
+extern void qs_batch_bury(QsTask *task, QsLane *lane, const char *error, int http_status);
 extern bool qs_batch_read_dirty(QsTask *task);	/* true: something was read */
 extern bool qs_batch_read_blocks(QsTask *task, QsDebt *range, int *rows);
 extern void qs_batch_send(QsTask *task);
+extern void qs_batch_unmake(QsTask *task);
 extern void qs_batch_delete_foreign(QsTask *task, char **ids, int n);
 extern void qs_batch_drop_all(QsTask *task);
 extern void qs_batch_echo_due(QsTask *task, TimestampTz now);

@@ -188,6 +188,61 @@ def test_forced_row_security_stops_the_mirror_and_empties_nothing(db, cluster):
     items.converged()
 
 
+SETTINGS = {
+    "DateStyle": "SQL, DMY", "IntervalStyle": "sql_standard", "TimeZone": "Asia/Kathmandu", "extra_float_digits": "-10",
+    "bytea_output": "escape", "xmlbinary": "hex", "search_path": "nowhere", "lc_monetary": "C",
+    "default_transaction_isolation": "serializable", "default_transaction_read_only": "on",
+    "default_transaction_deferrable": "on", "statement_timeout": "1ms", "lock_timeout": "1ms",
+    "idle_in_transaction_session_timeout": "1ms", "synchronous_commit": "off", "row_security": "on",
+    "session_replication_role": "replica", "array_nulls": "off", "transform_null_equals": "on",
+    "standard_conforming_strings": "off", "enable_indexscan": "off", "work_mem": "64kB", "jit_above_cost": "0",
+}
+
+TYPED = {"d": "'2026-11-23'::date", "t": "'2026-11-23 04:05:06.789+00'::timestamptz", "i": "'1 day 02:00'::interval",
+         "f": "0.1::float8 + 0.2", "b": "'\\x00ff'::bytea", "a": "ARRAY[1, NULL]::integer[]"}
+
+
+def make_typed(db, table):
+    columns = ", ".join(f"{name} {value.rpartition('::')[2].split()[0]}" for name, value in TYPED.items())
+    db.sql(f"CREATE TABLE {table} (id bigint PRIMARY KEY, {columns}, embedding real[])")
+    return Items.of(db, table)
+
+
+def fill_typed(conn, table, key):
+    conn.execute(f"INSERT INTO public.{table} SELECT {key}, {', '.join(TYPED.values())}, '{{1,2,3,4}}'")
+
+
+@pytest.mark.parametrize("of", ["database", "role", "role in this database"])
+def test_settings_of_a_role_or_database_change_no_byte_and_stop_nothing(db, cluster, of):
+    """Hazard 12: the worker's session inherits what ALTER DATABASE and ALTER ROLE set, and pins what it depends on."""
+    plain = make_typed(db, "plain")
+    plain.mirror()
+    fill_typed(db.conn, "plain", 1)
+    before = wait_until(lambda: plain.point(1), what="the point")
+    other = make_typed(db, "other")
+    whose = {"database": f'DATABASE "{db.name}"', "role": "ROLE postgres",
+             "role in this database": f'ROLE postgres IN DATABASE "{db.name}"'}[of]
+    conn = db.connect()
+    try:
+        # Of the role everywhere, timeouts would end the test's own statements as well.
+        for name, value in SETTINGS.items():
+            if of == "role" and value == "1ms":
+                continue
+            conn.execute(f"ALTER {whose} SET {name} = '{value}'")
+        end_worker(cluster, db)
+        other.mirror(conn=conn)
+        for key in (2, 3):
+            fill_typed(conn, "plain", key)
+            fill_typed(conn, "other", key)
+        conn.execute("DELETE FROM plain WHERE id = 3")
+        for items in (plain, other):
+            point = wait_until(lambda: items.point(2), what=lambda: f"the point: {conn.execute('TABLE qdrant_mirrors').fetchall()}")
+            assert point.payload | {"id": 1} == before.payload and point.vector == before.vector
+        wait_until(lambda: len(plain.points()) == 2, what=lambda: f"the third is gone: {plain.points().keys()}")
+    finally:
+        conn.execute(f"ALTER {whose} RESET ALL")
+
+
 # --- contract 9: privileges ---
 
 def make_role(cluster, db, name):

@@ -3,7 +3,7 @@
 import pytest
 
 from harness import wait_until
-from items import Items
+from items import Items, WriteLoad
 
 CLUSTER = {"conf": {"qdrant_sync.outbox_limit": "256kB", "qdrant_sync.segment_size": "64kB",
                     "max_prepared_transactions": 5}}
@@ -73,3 +73,27 @@ def test_full_outbox_survives_a_crash(db, front, cluster):
     front.faults.up()
     wait_until(lambda: db.one("SELECT qdrant_wait('20s')"), 60, "the mirror to catch up")
     items.converged()
+
+
+def test_disk_stays_as_it_is_while_many_writers_go_on_without_qdrant(db, front):
+    items = Items(db, rows=1000)
+    front.faults.down()
+    fill_outbox(items, db)
+    sizes = []
+    with WriteLoad(db, sessions=4, first=2000) as load:
+        for _ in range(12):
+            load.wait_more(250)
+            sizes.append(outbox_bytes(db))
+    # Who read the flag before it was set has committed by now.
+    assert len(set(sizes[2:])) == 1, sizes
+    assert skipping(db) and items.row()["dead_letters"] == 0
+    front.faults.up()
+    assert items.wait("90s") is True
+    items.converged(60)
+    assert not skipping(db)
+    # It is emptied as well, and records again.
+    wait_until(lambda: outbox_bytes(db) < sizes[-1], 30, lambda: f"a segment is emptied: {outbox_bytes(db)}")
+    since = items.mark()
+    items.update("id = 3")
+    items.wait()
+    assert items.sent(since) == {"3"}
