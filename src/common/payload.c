@@ -8,6 +8,7 @@
  */
 #include "qdrant_sync.h"
 #include "common/encode.h"
+#include "common/vector.h"
 
 #include <math.h>
 
@@ -655,7 +656,7 @@ append_array(StringInfo out, Datum value, QsPayloadWriter *writer)
 static char *
 append_pgvector(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
-	return qs_append_vector(out, value, QS_VECTOR_PGVECTOR, 0);
+	return qs_append_vector(out, value, QS_VECTOR_PGVECTOR, QS_DENSE, 0);
 }
 
 /* --- choosing --- */
