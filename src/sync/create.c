@@ -7,7 +7,7 @@
  * asked again.
  */
 #include "qdrant_sync.h"
-#include "common/encode.h"
+#include "mirror/shape.h"
 #include "net/outcome.h"
 #include "sync/task.h"
 
@@ -43,6 +43,7 @@ static void
 collection_is_there(QsTask *task)
 {
 	task->empty = false;
+	task->indexes_made = 0;
 	give_dimensions(task);
 	qs_task_succeeded(task);
 	qs_claim_start(task);
@@ -77,10 +78,13 @@ created(void *arg, const QsHttpOutcome *outcome)
 	if (task->progress.sweep_done > 0 || task->sweeping)
 		qs_task_want_sweep(task);
 	task->settle = false;
-	collection_is_there(task);
+	if (task->definition->index_list == NIL)
+		collection_is_there(task);
+	else
+		qs_task_succeeded(task);	/* looked at again, for its indexes */
 }
 
-/* True where the dimension of every vector is known: from its type, or a row. */
+/* True where the dimension of every vector is known: as it was defined, or from a row. */
 static bool
 find_dimensions(QsTask *task)
 {
@@ -95,11 +99,11 @@ find_dimensions(QsTask *task)
 		locked = ConditionalLockRelationOid(task->row.relid, AccessShareLock);
 		for (int i = 0; i < list_length(task->definition->vectors); i++)
 		{
-			const QsColumn *column = list_nth(task->definition->vectors, i);
+			const QsVectorSpec *spec = &task->definition->specs[i];
 
-			if (task->dimensions[i] == 0)
-				task->dimensions[i] = qs_vector_typmod_dimension(qs_vector_type(column->type),
-																 column->typmod);
+			if (spec->kind == QS_SPARSE)
+				continue;
+			task->dimensions[i] = spec->size;
 			if (task->dimensions[i] == 0)
 				task->dimensions[i] = qs_reader_find_dimension(task->reader, i,
 																 task->rows_skipped);
@@ -127,29 +131,42 @@ find_dimensions(QsTask *task)
 	return false;
 }
 
+/* Body of the request that makes the collection as it is defined. */
+static char *
+collection_body(const QsTask *task)
+{
+	QsNewVector vectors[lengthof(task->dimensions)];
+	int			n = list_length(task->definition->vectors);
+
+	for (int i = 0; i < n; i++)
+	{
+		const QsVectorSpec *spec = &task->definition->specs[i];
+
+		vectors[i] = (QsNewVector) {
+			.name = spec->name,
+			.sparse = spec->kind == QS_SPARSE,
+			.multi = spec->kind == QS_MULTI,
+			.size = task->dimensions[i],
+			.distance = spec->distance,
+			.config = spec->config
+		};
+	}
+	return qs_call_body(qs_json_create_collection(vectors, n, task->definition->create_config));
+}
+
 static void
 create_collection(QsTask *task)
 {
-	QsVectorConfig configs[16];
-	int			n = list_length(task->definition->vectors);
-
 	memset(task->dimensions, 0, sizeof(task->dimensions));
+	task->indexes_made = 0;
 	if (!find_dimensions(task))
 	{
 		if (task->not_before < GetCurrentTimestamp())
 			task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
 		return;
 	}
-	for (int i = 0; i < n; i++)
-	{
-		QsColumn   *column = list_nth(task->definition->vectors, i);
-
-		strlcpy(configs[i].name, column->name ? column->name : "", sizeof(configs[i].name));
-		configs[i].size = task->dimensions[i];
-		strlcpy(configs[i].distance, task->definition->distance, sizeof(configs[i].distance));
-	}
 	task->call = qs_call_change(task->endpoint, "PUT", qs_task_collection_path(task, ""),
-								qs_call_body(qs_json_create_collection(configs, n)), created, task);
+								collection_body(task), created, task);
 }
 
 /* Compares an existing collection with the definition; false: the task failed. */
@@ -158,27 +175,22 @@ check_collection(QsTask *task, const QsCollectionInfo *info)
 {
 	for (int i = 0; i < list_length(task->definition->vectors); i++)
 	{
-		QsColumn   *column = list_nth(task->definition->vectors, i);
-		const char *name = column->name ? column->name : "";
-		const QsVectorConfig *config = qs_json_find_vector(info, name);
+		const QsVectorSpec *spec = &task->definition->specs[i];
+		QsMismatch	mismatch;
+		const QsVectorConfig *config = qs_shape_vector(spec, info, &mismatch);
+		int			known = task->dimensions[i] > 0 ? task->dimensions[i] : spec->size;
 
 		if (config == NULL)
 		{
-			qs_task_fail(task, "collection \"%s\" has no vector \"%s\"",
-						 task->row.collection, name);
-			return false;
-		}
-		if (strcmp(config->distance, task->definition->distance) != 0)
-		{
-			qs_task_fail(task, "collection \"%s\" has distance %s, and the mirror %s",
-						 task->row.collection, config->distance, task->definition->distance);
+			qs_task_fail(task, "collection \"%s\" does not fit the mirror: %s; mirror into another one, or drop it and call qdrant_resume",
+						 task->row.collection, mismatch.what);
 			return false;
 		}
 		/* Somebody made it anew: no row is to blame (hazard 19). */
-		if (task->dimensions[i] > 0 && task->dimensions[i] != config->size)
+		if (known > 0 && known != config->size)
 		{
 			qs_task_fail(task, "collection \"%s\" now has vectors of %d elements, and the mirror's have %d",
-						 task->row.collection, config->size, task->dimensions[i]);
+						 task->row.collection, config->size, known);
 			return false;
 		}
 		task->dimensions[i] = config->size;
@@ -225,7 +237,8 @@ looked_at(void *arg, const QsHttpOutcome *outcome)
 		qs_task_fail(task, "collection \"%s\" exists and has points; resume with take_over => true to make it this mirror's",
 					 task->row.collection);
 	else if (check_collection(task, &info) &&
-			 qs_owner_agrees(task, outcome->answer, outcome->answer_length))
+			 qs_owner_agrees(task, outcome->answer, outcome->answer_length) &&
+			 qs_indexes_are_there(task, outcome->answer, outcome->answer_length))
 		collection_is_there(task);
 }
 

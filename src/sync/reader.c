@@ -44,11 +44,11 @@ copy_vectors(QsReader *reader, const QsDefinition *definition)
 		vector->name = copy_string(column->name);
 		vector->expression = copy_string(column->expression);
 		vector->attnum = column->attnum;
+		vector->kind = definition->specs[foreach_current_index(cell)].kind;
+		vector->dimension = definition->specs[foreach_current_index(cell)].size;
 		reader->named |= column->name != NULL;
 	}
 	reader->named |= reader->nvectors > 1;
-	if (reader->nvectors > 0)
-		reader->vectors[0].dimension = definition->dimension;
 }
 
 /* "*" is expanded when the plans are made: the table's columns are sure only under its lock. */
@@ -210,7 +210,8 @@ expand_all_columns(QsReader *reader)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
-		if (attribute->attisdropped || is_vector_attribute(reader, attribute->attnum))
+		if (attribute->attisdropped || is_vector_attribute(reader, attribute->attnum) ||
+			qs_is_vector_type(attribute->atttypid))
 			continue;
 		reader->payload[reader->npayload].name = pstrdup(NameStr(attribute->attname));
 		reader->payload[reader->npayload].attnum = attribute->attnum;

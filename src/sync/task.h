@@ -62,6 +62,7 @@ typedef struct QsTask
 	int			dimensions[16]; /* of the collection's vectors, as the definition
 								 * orders them; 0: not known */
 	int			rows_skipped;	/* in looking for dimensions, after an error */
+	int			indexes_made;	/* QS_PHASE_CREATING: so many of the definition's */
 	QsEndpoint *endpoint;
 
 	QsOutbox   *outbox;
@@ -179,6 +180,9 @@ extern void qs_task_want_sweep(QsTask *task);
 /* create.c: the collection, before the claim; and what is left after unmirror. */
 extern void qs_create_step(QsTask *task);
 extern void qs_drop_step(QsTask *task);
+
+/* payload_index.c */
+extern bool qs_indexes_are_there(QsTask *task, const char *document, Size length);
 
 /* claim.c */
 extern void qs_claim_start(QsTask *task);
