@@ -36,6 +36,9 @@ configured(const QsVectorSpec *spec, const char *member)
 	return psprintf("Give vectors_config => '{\"%s\": {%s}}'.", spec->name, member);
 }
 
+/* Where the table's columns are as they are. */
+#define ANOTHER "Give another name with collection => '...'."
+
 static bool
 set_mismatch(QsMismatch *mismatch, char *what, char *hint)
 {
@@ -53,7 +56,7 @@ same_kind(const QsVectorSpec *spec, const QsVectorConfig *config, QsMismatch *mi
 		return true;
 	return set_mismatch(mismatch, psprintf("its %s is %s, and the mirror's is %s", called(spec),
 										   kind_name(kind), kind_name(spec->kind)),
-						kind != QS_MULTI || spec->kind == QS_SPARSE ? NULL :
+						kind != QS_MULTI || spec->kind == QS_SPARSE ? pstrdup(ANOTHER) :
 						configured(spec, "\"multivector_config\": {\"comparator\": \"max_sim\"}"));
 }
 
@@ -78,7 +81,7 @@ same_word(const char *what, const char *said, const char *is, const QsVectorSpec
 	if (said == NULL || strcmp(said, is) == 0)
 		return true;
 	return set_mismatch(mismatch, psprintf("the %s of its %s is %s, and the mirror's is %s", what,
-										   called(spec), is, said), NULL);
+										   called(spec), is, said), pstrdup(ANOTHER));
 }
 
 const QsVectorConfig *

@@ -12,8 +12,8 @@
 #include "net/qdrant_json.h"
 
 /*
- * What is wrong, to be read after "collection ...: ", and what the mirror could be
- * asked instead (or NULL).
+ * What is wrong, to be read after "collection ...: ", and what can be done where the
+ * mirror is being made.
  */
 typedef struct QsMismatch
 {

@@ -274,7 +274,7 @@ form_name(const KnownMember *known)
 		case FORM_COUNT:
 			return "an integer from 1 on";
 		default:
-			return psprintf("one of %s", word_list(known->words));
+			return psprintf("%s%s", known->words[1] ? "one of " : "", word_list(known->words));
 	}
 }
 

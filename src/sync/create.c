@@ -17,6 +17,9 @@
 /* How often an empty table is looked at for a first row that has a vector. */
 #define LOOK_MS 1000
 
+/* Behind what does not fit. */
+#define WHAT_TO_DO "; mirror the table into another one, or drop the collection and call qdrant_resume"
+
 static void
 later(QsTask *task, const QsHttpOutcome *outcome)
 {
@@ -39,10 +42,27 @@ give_dimensions(QsTask *task)
 		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
 }
 
+bool
+qs_create_fits(const QsTask *task)
+{
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+	{
+		const QsVectorSpec *spec = &task->definition->specs[i];
+
+		if (spec->kind != task->kinds[i] ||
+			(spec->size > 0 && task->dimensions[i] > 0 && spec->size != task->dimensions[i]))
+			return false;
+	}
+	return true;
+}
+
 static void
 collection_is_there(QsTask *task)
 {
 	task->empty = false;
+	task->reshaped = false;
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+		task->kinds[i] = task->definition->specs[i].kind;
 	task->indexes_made = 0;
 	give_dimensions(task);
 	qs_task_succeeded(task);
@@ -178,18 +198,18 @@ check_collection(QsTask *task, const QsCollectionInfo *info)
 		const QsVectorSpec *spec = &task->definition->specs[i];
 		QsMismatch	mismatch;
 		const QsVectorConfig *config = qs_shape_vector(spec, info, &mismatch);
-		int			known = task->dimensions[i] > 0 ? task->dimensions[i] : spec->size;
+		int			known = spec->size > 0 ? spec->size : task->dimensions[i];
 
 		if (config == NULL)
 		{
-			qs_task_fail(task, "collection \"%s\" does not fit the mirror: %s; mirror into another one, or drop it and call qdrant_resume",
+			qs_task_fail(task, "collection \"%s\" does not fit the mirror: %s" WHAT_TO_DO,
 						 task->row.collection, mismatch.what);
 			return false;
 		}
-		/* Somebody made it anew: no row is to blame (hazard 19). */
+		/* Somebody made it anew, or altered the column: no row is to blame (hazard 19). */
 		if (known > 0 && known != config->size)
 		{
-			qs_task_fail(task, "collection \"%s\" now has vectors of %d elements, and the mirror's have %d",
+			qs_task_fail(task, "collection \"%s\" now has vectors of %d elements, and the mirror's have %d" WHAT_TO_DO,
 						 task->row.collection, config->size, known);
 			return false;
 		}

@@ -68,7 +68,7 @@ qs_indexes_are_there(QsTask *task, const char *document, Size length)
 
 		if (!qs_shape_index(index, document, length, &there, &mismatch))
 		{
-			qs_task_fail(task, "collection \"%s\" does not fit the mirror: %s",
+			qs_task_fail(task, "collection \"%s\" does not fit the mirror: %s; drop that index and call qdrant_resume",
 						 task->row.collection, mismatch.what);
 			return false;
 		}

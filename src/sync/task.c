@@ -501,6 +501,7 @@ compile(QsTask *task)
 	task->reader = reader;
 	for (int i = 0; i < list_length(definition->vectors); i++)
 		qs_reader_set_dimension(reader, i, task->dimensions[i]);
+	task->reshaped = !qs_create_fits(task);
 	task->endpoint = qs_endpoint_get(task->row.server, definition->owner);
 	task->stale = false;
 	task->definition_failed = false;
@@ -750,6 +751,9 @@ qs_task_turn(QsTask *task)
 	{
 		load_chunks(task);
 		look_for_new_storage(task);
+		/* A column has another type: the collection is compared before a row is blamed. */
+		if (task->reshaped && task->phase == QS_PHASE_ACTIVE)
+			qs_task_set_phase(task, QS_PHASE_CREATING);
 		if (qs_endpoint_ready(task->endpoint))
 		{
 			if (task->phase == QS_PHASE_CREATING)

@@ -61,6 +61,8 @@ typedef struct QsTask
 	QsReader   *reader;
 	int			dimensions[16]; /* of the collection's vectors, as the definition
 								 * orders them; 0: not known */
+	QsVectorKind kinds[16];		/* of the same */
+	bool		reshaped;		/* the definition's vectors are others than these */
 	int			rows_skipped;	/* in looking for dimensions, after an error */
 	int			indexes_made;	/* QS_PHASE_CREATING: so many of the definition's */
 	QsEndpoint *endpoint;
@@ -180,6 +182,7 @@ extern void qs_task_want_sweep(QsTask *task);
 /* create.c: the collection, before the claim; and what is left after unmirror. */
 extern void qs_create_step(QsTask *task);
 extern void qs_drop_step(QsTask *task);
+extern bool qs_create_fits(const QsTask *task);	/* vectors are as they were checked */
 
 /* payload_index.c */
 extern bool qs_indexes_are_there(QsTask *task, const char *document, Size length);
