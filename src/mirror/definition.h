@@ -24,17 +24,18 @@ typedef struct QsColumn
 	struct Node *expr;			/* analysed; NULL: a plain column */
 } QsColumn;
 
-/* What a vector is in the collection.  Texts are in UTF-8, as Qdrant has them. */
+/* What a vector is in the collection. */
 typedef struct QsVectorSpec
 {
-	char	   *name;			/* "": the unnamed vector */
+	char	   *name;			/* in UTF-8; "": the unnamed vector */
+	const char *shown_name;		/* the same for messages */
 	QsVectorKind kind;
 	int			size;			/* by its type or vectors_config; 0: a first row says it,
 								 * or it is sparse */
 	const char *distance;		/* NULL: sparse */
 	const char *datatype;		/* as vectors_config says; NULL: nothing said */
 	const char *modifier;		/* of a sparse vector, in the same way */
-	char	   *config;			/* JSON object for Qdrant; NULL: nothing said */
+	char	   *config;			/* JSON object for Qdrant, in UTF-8; NULL: nothing said */
 } QsVectorSpec;
 
 /* A payload index. */

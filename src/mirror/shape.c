@@ -24,7 +24,7 @@ kind_of(const QsVectorConfig *config)
 static const char *
 called(const QsVectorSpec *spec)
 {
-	return spec->name[0] == '\0' ? "unnamed vector" : psprintf("vector \"%s\"", spec->name);
+	return spec->name[0] == '\0' ? "unnamed vector" : psprintf("vector \"%s\"", spec->shown_name);
 }
 
 /* vectors_config that says this of the vector. */
@@ -33,7 +33,7 @@ configured(const QsVectorSpec *spec, const char *member)
 {
 	if (spec->name[0] == '\0')
 		return psprintf("Give vectors_config => '{%s}'.", member);
-	return psprintf("Give vectors_config => '{\"%s\": {%s}}'.", spec->name, member);
+	return psprintf("Give vectors_config => '{\"%s\": {%s}}'.", spec->shown_name, member);
 }
 
 /* Where the table's columns are as they are. */
@@ -92,7 +92,7 @@ qs_shape_vector(const QsVectorSpec *spec, const QsCollectionInfo *info, QsMismat
 	if (config == NULL)
 	{
 		(void) set_mismatch(mismatch, spec->name[0] == '\0' ? pstrdup("it has no unnamed vector") :
-							psprintf("it has no vector named \"%s\"", spec->name),
+							psprintf("it has no vector named \"%s\"", spec->shown_name),
 							pstrdup("A vector gets its name with vector => 'column AS name'."));
 		return NULL;
 	}

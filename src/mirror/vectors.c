@@ -511,7 +511,8 @@ begin_specs(QsDefinition *definition)
 		QsColumn   *column = lfirst(lc);
 		QsVectorSpec *spec = &definition->specs[foreach_current_index(lc)];
 
-		spec->name = column->name ? qs_utf8_text(column->name) : "";
+		spec->shown_name = column->name ? column->name : "";
+		spec->name = qs_utf8_text(spec->shown_name);
 		spec->kind = qs_vector_kind(qs_vector_type(column->type));
 		check_name(column, spec);
 	}

@@ -405,6 +405,32 @@ def test_dropped_column_of_an_index_stops_the_mirror_and_says_so(db):
     docs.wait_error('no field "n" to be indexed')
 
 
+def test_names_in_a_database_of_another_encoding(db, cluster, front):
+    """Qdrant's names are UTF-8: those of vectors, of indexed fields, and what is in a configuration."""
+    name = f"{db.name}_latin1"
+    cluster.sql(f"CREATE DATABASE {name} ENCODING LATIN1 LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        latin = type(db)(cluster, front, name)
+        latin.sql("SET client_encoding = 'UTF8'")
+        latin.sql("CREATE EXTENSION qdrant_sync")
+        latin.sql(f"CREATE SERVER qdrant FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url '{front.url}')")
+        docs = table(latin, 'a real[], w jsonb, "größe" text', vector='a AS "länge", w AS "wörter"', distance="Dot",
+                     payload='"größe"', indexes='"größe"', collection_config='{"metadata": {"für": "Suche"}}',
+                     vectors_config='{"länge": {"on_disk": true}}',
+                     rows=["1, '{1,2}', '{\"indices\": [1], \"values\": [2]}', 'groß'"])
+        becomes(docs, {"1": {"länge": [1, 2], "wörter": {1: 2}}})
+        assert docs.point(1).payload == {"größe": "groß"}
+        assert params(docs).vectors["länge"].on_disk is True and list(schema(docs).values()) == ["keyword"]
+        assert front.client.get_collection(docs.collection).config.metadata["für"] == "Suche"
+        end_worker(cluster, latin)
+        latin.sql("UPDATE docs SET a = '{3,4}'")
+        becomes(docs, {"1": {"länge": [3, 4], "wörter": {1: 2}}})
+        docs.unmirror()
+        latin.conn.close()
+    finally:
+        cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
 # --- pgvector ---
 
 @pytest.fixture
