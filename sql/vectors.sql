@@ -68,7 +68,7 @@ SELECT qdrant_wait('30s');
 
 -- The only vector may be configured without a name.
 ALTER TABLE articles DROP COLUMN token_emb;
-SELECT qdrant_mirror('articles', payload => 'title', indexes => 'title',
+SELECT qdrant_mirror('articles', payload => 'title', indexes => 'title', collection => 'articles_unnamed',
 	vectors_config => '{"distance": "Euclid", "datatype": null}');
 SELECT pg_get_triggerdef(oid) FROM pg_trigger WHERE tgrelid = 'articles'::regclass AND tgname = 'qdrant_sync';
 SELECT qdrant_unmirror('articles', drop_collection => true);

@@ -358,3 +358,41 @@ qs_indexes_text(List *indexes)
 	}
 	return text.len == 0 ? NULL : text.data;
 }
+
+/* The field under the name that its column has now, which is another one; NULL: it is none. */
+static char *
+renamed_field(Relation rel, const QsColumn *column, const char *field)
+{
+	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), column->attnum - 1);
+	size_t		length = strlen(column->name);
+
+	if (attribute->attisdropped || strncmp(column->name, field, length) != 0 ||
+		(field[length] != '\0' && !is_path(field + length)))
+		return NULL;
+	return psprintf("%s%s", NameStr(attribute->attname), field + length);
+}
+
+void
+qs_indexes_follow(Relation rel, QsDefinition *definition)
+{
+	ListCell   *lc;
+	ListCell   *column;
+
+	if (!definition->payload_all)
+		return;
+	foreach(lc, definition->index_list)
+	{
+		QsIndex    *index = lfirst(lc);
+		char	   *field = NULL;
+
+		foreach(column, definition->payload)
+		{
+			field = renamed_field(rel, lfirst(column), index->field);
+			if (field != NULL)
+				break;
+		}
+		if (field != NULL)
+			index->field = field;
+	}
+	definition->indexes = qs_indexes_text(definition->index_list);
+}

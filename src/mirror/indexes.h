@@ -17,4 +17,10 @@ extern List *qs_indexes_resolve(const char *list, List *payload);
 /* The list with every type in it, to be read again; NULL for an empty one. */
 extern char *qs_indexes_text(List *indexes);
 
+/*
+ * Where the payload is "*", fields are called as the columns are now: so are those
+ * of the indexes after a rename.
+ */
+extern void qs_indexes_follow(Relation rel, QsDefinition *definition);
+
 #endif							/* QS_INDEXES_H */

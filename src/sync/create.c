@@ -42,9 +42,17 @@ give_dimensions(QsTask *task)
 		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
 }
 
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
 bool
 qs_create_fits(const QsTask *task)
 {
+	if (!same_text(task->definition->indexes, task->indexed))
+		return false;
 	for (int i = 0; i < list_length(task->definition->vectors); i++)
 	{
 		const QsVectorSpec *spec = &task->definition->specs[i];
@@ -56,13 +64,25 @@ qs_create_fits(const QsTask *task)
 	return true;
 }
 
+/* What the collection was found, or made, to be. */
+static void
+remember_shape(QsTask *task)
+{
+	const QsDefinition *definition = task->definition;
+
+	task->reshaped = false;
+	for (int i = 0; i < list_length(definition->vectors); i++)
+		task->kinds[i] = definition->specs[i].kind;
+	if (task->indexed != NULL)
+		pfree(task->indexed);
+	task->indexed = definition->indexes ? MemoryContextStrdup(task->context, definition->indexes) : NULL;
+}
+
 static void
 collection_is_there(QsTask *task)
 {
 	task->empty = false;
-	task->reshaped = false;
-	for (int i = 0; i < list_length(task->definition->vectors); i++)
-		task->kinds[i] = task->definition->specs[i].kind;
+	remember_shape(task);
 	task->indexes_made = 0;
 	give_dimensions(task);
 	qs_task_succeeded(task);

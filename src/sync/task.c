@@ -751,7 +751,7 @@ qs_task_turn(QsTask *task)
 	{
 		load_chunks(task);
 		look_for_new_storage(task);
-		/* A column has another type: the collection is compared before a row is blamed. */
+		/* A column has another type or name: the collection is compared before a row is blamed. */
 		if (task->reshaped && task->phase == QS_PHASE_ACTIVE)
 			qs_task_set_phase(task, QS_PHASE_CREATING);
 		if (qs_endpoint_ready(task->endpoint))

@@ -62,7 +62,8 @@ typedef struct QsTask
 	int			dimensions[16]; /* of the collection's vectors, as the definition
 								 * orders them; 0: not known */
 	QsVectorKind kinds[16];		/* of the same */
-	bool		reshaped;		/* the definition's vectors are others than these */
+	char	   *indexed;		/* indexes that it has; NULL: none */
+	bool		reshaped;		/* the definition says other kinds, sizes or indexes */
 	int			rows_skipped;	/* in looking for dimensions, after an error */
 	int			indexes_made;	/* QS_PHASE_CREATING: so many of the definition's */
 	QsEndpoint *endpoint;
@@ -182,7 +183,7 @@ extern void qs_task_want_sweep(QsTask *task);
 /* create.c: the collection, before the claim; and what is left after unmirror. */
 extern void qs_create_step(QsTask *task);
 extern void qs_drop_step(QsTask *task);
-extern bool qs_create_fits(const QsTask *task);	/* vectors are as they were checked */
+extern bool qs_create_fits(const QsTask *task);	/* the definition says what was checked */
 
 /* payload_index.c */
 extern bool qs_indexes_are_there(QsTask *task, const char *document, Size length);

@@ -397,6 +397,23 @@ def test_index_on_a_field_with_a_space_in_its_name(db, front):
                   (docs.collection, json.dumps({"must": [{"key": '"Full Name"', "match": {"value": "x"}}]}))) == [("1",)]
 
 
+def test_index_follows_its_renamed_column(db):
+    """Where the payload is all columns the field is renamed, else it keeps its name."""
+    docs = table(db, "a real[], n integer, extra jsonb", rows=["1, '{1,2}', 3, '{\"x\": 4}'"], payload="*",
+                 indexes="n, extra.x integer")
+    docs.wait_state("live")
+    named = table(db, "a real[], n integer", rows=["1, '{1,2}', 3"], name="named", payload="n", indexes="n")
+    named.wait_state("live")
+    db.sql("ALTER TABLE docs RENAME n TO number")
+    db.sql("ALTER TABLE docs RENAME extra TO more")
+    db.sql("ALTER TABLE named RENAME n TO number")
+    wait_until(lambda: {"number", "more.x"} <= schema(docs).keys(), what="indexes of the new names")
+    wait_until(lambda: docs.point(1).payload == {"id": 1, "number": 3, "more": {"x": 4}}, what="fields of the new names")
+    db.sql("UPDATE named SET number = 5")
+    wait_until(lambda: named.point(1).payload == {"n": 5}, what="the update")
+    assert schema(named) == {"n": "integer"}
+
+
 def test_dropped_column_of_an_index_stops_the_mirror_and_says_so(db):
     docs = table(db, "a real[], n integer", rows=["1, '{1,2}', 3"], payload="*", indexes="n")
     docs.wait_state("live")
