@@ -656,7 +656,9 @@ append_array(StringInfo out, Datum value, QsPayloadWriter *writer)
 static char *
 append_pgvector(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
-	return qs_append_vector(out, value, QS_VECTOR_PGVECTOR, QS_DENSE, 0);
+	static const QsVectorForm any = {QS_DENSE};
+
+	return qs_append_vector(out, value, QS_VECTOR_PGVECTOR, &any);
 }
 
 /* --- choosing --- */

@@ -22,6 +22,9 @@
 /* Qdrant's own bound on the numbers of one multi-vector. */
 #define MAX_MULTI_ELEMENTS 1048576
 
+/* What a half float of Qdrant's rounds to infinity; 65504 is the largest. */
+#define HALF_OVERFLOW 65520
+
 /* ---- types ---- */
 
 static QsVectorType
@@ -231,48 +234,68 @@ qs_vector_dimension(Datum value, QsVectorType type, QsVectorKind kind)
 
 /* ---- dense ---- */
 
+/* Qdrant would store infinity, without a word. */
 static char *
-append_floats(StringInfo out, const float *values, int n)
+check_half(int i, double value)
 {
+	if (fabs(value) < HALF_OVERFLOW)
+		return NULL;
+	return psprintf("element %d of the vector is %g, beyond the collection's datatype float16", i + 1, value);
+}
+
+/* before: elements of the rows before this one. */
+static char *
+append_floats(StringInfo out, const float *values, int n, int before, const QsVectorForm *form)
+{
+	char	   *message = NULL;
 	int			bad;
 
-	return qs_append_floats(out, values, n, &bad) ? NULL : not_finite(bad, values[bad]);
+	if (!qs_append_floats(out, values, n, &bad))
+		return not_finite(before + bad, values[bad]);
+	for (int i = 0; form->half && i < n && message == NULL; i++)
+		message = check_half(before + i, values[i]);
+	return message;
 }
 
 static char *
-append_doubles(StringInfo out, const double *values, int n)
+append_doubles(StringInfo out, const double *values, int n, int before, const QsVectorForm *form)
 {
+	char	   *message = NULL;
 	int			bad;
 
-	return qs_append_doubles(out, values, n, &bad) ? NULL : not_finite(bad, values[bad]);
+	if (!qs_append_doubles(out, values, n, &bad))
+		return not_finite(before + bad, values[bad]);
+	for (int i = 0; form->half && i < n && message == NULL; i++)
+		message = check_half(before + i, values[i]);
+	return message;
 }
 
 static char *
-append_pgvector(StringInfo out, struct varlena *vector, QsVectorType type, int dimension)
+append_pgvector(StringInfo out, struct varlena *vector, QsVectorType type, const QsVectorForm *form)
 {
 	const float *values;
 	int			n;
 	char	   *message = pgvector_floats(PointerGetDatum(vector), type, &values, &n);
 
 	if (message == NULL)
-		message = check_length(n, dimension);
-	return message != NULL ? message : append_floats(out, values, n);
+		message = check_length(n, form->dimension);
+	return message != NULL ? message : append_floats(out, values, n, 0, form);
 }
 
 /* Straight from the array: it is not deconstructed, and inline not even copied. */
 static char *
-append_array(StringInfo out, ArrayType *array, QsVectorType type, int dimension)
+append_array(StringInfo out, ArrayType *array, QsVectorType type, const QsVectorForm *form)
 {
 	char	   *message = check_array(array, 1);
 	int			n = ARR_NDIM(array) == 0 ? 0 : ARR_DIMS(array)[0];
 
 	if (message == NULL)
-		message = check_length(n, dimension);
+		message = check_length(n, form->dimension);
 	if (message != NULL)
 		return message;
 	if (type == QS_VECTOR_FLOAT4_ARRAY)
-		return append_floats(out, (const float *) ARR_DATA_PTR(array), n);
-	return append_doubles(out, (const double *) ARR_DATA_PTR(array), n);
+		return append_floats(out, (const float *) ARR_DATA_PTR(array), n, 0, form);
+	return append_doubles(out, (const double *) ARR_DATA_PTR(array), n, 0, form);
 }
 
 /* ---- multi ---- */
@@ -290,69 +313,68 @@ qs_fraction_in_row(StringInfo out, int begin)
 	out->len += 2;
 }
 
-/* Rows of doubles or floats, one after the other; false with *bad as below. */
-static bool
-append_row(StringInfo out, const void *numbers, bool doubles, int at, int width, int *bad)
+/* The row that begins at element number at of doubles or floats. */
+static char *
+append_row(StringInfo out, const void *numbers, bool doubles, int at, int width, const QsVectorForm *form)
 {
 	int			begin = out->len;
-	bool		finite = doubles ?
-		qs_append_doubles(out, (const double *) numbers + at, width, bad) :
-		qs_append_floats(out, (const float *) numbers + at, width, bad);
+	char	   *message = doubles ?
+		append_doubles(out, (const double *) numbers + at, width, at, form) :
+		append_floats(out, (const float *) numbers + at, width, at, form);
 
-	if (finite)
+	if (message == NULL)
 		qs_fraction_in_row(out, begin);
-	return finite;
+	return message;
 }
 
 static char *
-append_array_rows(StringInfo out, ArrayType *array, QsVectorType type, int dimension)
+append_array_rows(StringInfo out, ArrayType *array, QsVectorType type, const QsVectorForm *form)
 {
-	bool		doubles = type == QS_VECTOR_FLOAT8_ARRAY;
-	const void *numbers = ARR_DATA_PTR(array);
 	char	   *message = check_array(array, 2);
 	int			rows;
 	int			width;
-	int			bad;
 
 	shape_of(array, &rows, &width);
 	if (message == NULL)
-		message = check_rows(rows, width, dimension);
+		message = check_rows(rows, width, form->dimension);
 	if (message != NULL)
 		return message;
-	for (int i = 0; i < rows * width; i += width)
+	for (int i = 0; i < rows * width && message == NULL; i += width)
 	{
 		appendStringInfoCharMacro(out, i == 0 ? '[' : ',');
-		if (!append_row(out, numbers, doubles, i, width, &bad))
-			return not_finite(i + bad, doubles ? ((const double *) numbers)[i + bad] :
-							  ((const float *) numbers)[i + bad]);
+		message = append_row(out, ARR_DATA_PTR(array), type == QS_VECTOR_FLOAT8_ARRAY, i, width, form);
 	}
 	appendStringInfoCharMacro(out, ']');
-	return NULL;
+	return message;
 }
 
 /* One element of an array of vectors; *width is that of the rows before, 0 at the first. */
 static char *
 append_element(StringInfo out, Datum element, QsVectorType type, int i, int rows, int *width,
-			   int dimension)
+			   const QsVectorForm *form)
 {
+	int			begin;
 	const float *values;
 	int			n;
-	int			bad;
 	char	   *message = pgvector_floats(PointerGetDatum(PG_DETOAST_DATUM(element)), type, &values, &n);
 
 	if (message == NULL)
-		message = check_rows(rows, n, dimension);
+		message = check_rows(rows, n, form->dimension);
 	if (message != NULL)
 		return message;
 	if (*width != 0 && n != *width)
 		return psprintf("row %d of the multi-vector has %d elements, and the one before %d", i + 1, n, *width);
 	*width = n;
 	appendStringInfoCharMacro(out, i == 0 ? '[' : ',');
-	return append_row(out, values, false, 0, n, &bad) ? NULL : not_finite(i * n + bad, values[bad]);
+	begin = out->len;
+	message = append_floats(out, values, n, i * n, form);
+	if (message == NULL)
+		qs_fraction_in_row(out, begin);
+	return message;
 }
 
 static char *
-append_pgvector_rows(StringInfo out, ArrayType *array, QsVectorType type, int dimension)
+append_pgvector_rows(StringInfo out, ArrayType *array, QsVectorType type, const QsVectorForm *form)
 {
 	char	   *message = check_array(array, 1);
 	int16		length;
@@ -367,9 +389,9 @@ append_pgvector_rows(StringInfo out, ArrayType *array, QsVectorType type, int di
 	get_typlenbyvalalign(ARR_ELEMTYPE(array), &length, &by_value, &align);
 	deconstruct_array(array, ARR_ELEMTYPE(array), length, by_value, align, &elements, NULL, &n);
 	if (n == 0)
-		return check_length(0, dimension);
+		return check_length(0, form->dimension);
 	for (int i = 0; i < n && message == NULL; i++)
-		message = append_element(out, elements[i], type, i, n, &width, dimension);
+		message = append_element(out, elements[i], type, i, n, &width, form);
 	if (message == NULL)
 		appendStringInfoCharMacro(out, ']');
 	return message;
@@ -394,7 +416,7 @@ append_indices(StringInfo out, const uint32 *indices, int n)
 
 /* pgvector keeps them in order, and no index twice. */
 static char *
-append_sparsevec(StringInfo out, struct varlena *value)
+append_sparsevec(StringInfo out, struct varlena *value, const QsVectorForm *form)
 {
 	QsPgvectorSparse sparse;
 	char	   *message;
@@ -402,7 +424,7 @@ append_sparsevec(StringInfo out, struct varlena *value)
 	if (!qs_pgvector_sparse(value, &sparse))
 		return pstrdup("the vector is not stored as this version of qdrant_sync knows it");
 	append_indices(out, (const uint32 *) sparse.indices, sparse.n);
-	message = append_floats(out, sparse.values, sparse.n);
+	message = append_floats(out, sparse.values, sparse.n, 0, form);
 	if (message == NULL)
 		appendStringInfoCharMacro(out, '}');
 	return message;
@@ -472,7 +494,7 @@ check_indices(const double *numbers, int n, uint32 *indices)
 }
 
 static char *
-append_sparse_json(StringInfo out, Jsonb *jsonb)
+append_sparse_json(StringInfo out, Jsonb *jsonb, const QsVectorForm *form)
 {
 	double	   *numbers;
 	double	   *values;
@@ -494,7 +516,7 @@ append_sparse_json(StringInfo out, Jsonb *jsonb)
 	if ((message = check_indices(numbers, n, indices)) != NULL)
 		return message;
 	append_indices(out, indices, n);
-	if ((message = append_doubles(out, values, n)) == NULL)
+	if ((message = append_doubles(out, values, n, 0, form)) == NULL)
 		appendStringInfoCharMacro(out, '}');
 	return message;
 }
@@ -502,7 +524,7 @@ append_sparse_json(StringInfo out, Jsonb *jsonb)
 /* ---- all ---- */
 
 char *
-qs_append_vector(StringInfo out, Datum value, QsVectorType type, QsVectorKind kind, int dimension)
+qs_append_vector(StringInfo out, Datum value, QsVectorType type, const QsVectorForm *form)
 {
 	char	   *message = qs_check_raw_size(value);
 	struct varlena *detoasted;
@@ -514,18 +536,18 @@ qs_append_vector(StringInfo out, Datum value, QsVectorType type, QsVectorKind ki
 	{
 		case QS_VECTOR_FLOAT4_ARRAY:
 		case QS_VECTOR_FLOAT8_ARRAY:
-			return kind == QS_MULTI ? append_array_rows(out, (ArrayType *) detoasted, type, dimension) :
-				append_array(out, (ArrayType *) detoasted, type, dimension);
+			return form->kind == QS_MULTI ? append_array_rows(out, (ArrayType *) detoasted, type, form) :
+				append_array(out, (ArrayType *) detoasted, type, form);
 		case QS_VECTOR_PGVECTOR:
 		case QS_VECTOR_HALFVEC:
-			return append_pgvector(out, detoasted, type, dimension);
+			return append_pgvector(out, detoasted, type, form);
 		case QS_VECTOR_PGVECTOR_ARRAY:
 		case QS_VECTOR_HALFVEC_ARRAY:
-			return append_pgvector_rows(out, (ArrayType *) detoasted, type, dimension);
+			return append_pgvector_rows(out, (ArrayType *) detoasted, type, form);
 		case QS_VECTOR_SPARSEVEC:
-			return append_sparsevec(out, detoasted);
+			return append_sparsevec(out, detoasted, form);
 		case QS_VECTOR_JSONB:
-			return append_sparse_json(out, (Jsonb *) detoasted);
+			return append_sparse_json(out, (Jsonb *) detoasted, form);
 		case QS_VECTOR_NONE:
 			break;
 	}

@@ -33,6 +33,14 @@ typedef enum QsVectorKind
 	QS_SPARSE
 } QsVectorKind;
 
+/* What a collection's vector asks of values. */
+typedef struct QsVectorForm
+{
+	QsVectorKind kind;
+	int			dimension;		/* of a row where it is a multi-vector; 0: any */
+	bool		half;			/* stored as half floats, which are not normalised before */
+} QsVectorForm;
+
 extern QsVectorType qs_vector_type(Oid type);
 
 /* A column of this type is meant for a vector; a jsonb becomes one only by name. */
@@ -53,11 +61,12 @@ extern int	qs_vector_dimension(Datum value, QsVectorType type, QsVectorKind kind
 
 /*
  * Appends a vector of a kind that its type can be.  NULL where done; else a
- * message: NULL element, array of another shape, not dimension long (0: any), not
- * finite; out is then of no use from its old length on.
+ * message: NULL element, array of another shape or length, a number that is not
+ * finite or would not be as it is stored; out is then of no use from its old length
+ * on.
  */
 extern char *qs_append_vector(StringInfo out, Datum value, QsVectorType type,
-							  QsVectorKind kind, int dimension);
+							  const QsVectorForm *form);
 
 /*
  * The row of a multi-vector that was written as an array of numbers from begin on

@@ -11,6 +11,7 @@
 #include "qdrant_sync.h"
 #include "common/encode.h"
 #include "mirror/vectors.h"
+#include "net/qdrant_json.h"
 
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
@@ -105,6 +106,19 @@ qs_utf8_text(const char *text)
 				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
 				 errmsg("\"%s\" cannot be sent to Qdrant: %s", text, message)));
 	return pnstrdup(utf8, length);
+}
+
+/* In UTF-8, as it will be part of a body. */
+static char *
+sendable_text(const char *what, const char *config)
+{
+	char	   *text = qs_utf8_text(config);
+
+	if (text != NULL && !qs_json_is_object(text))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s cannot be sent to Qdrant: it has numbers out of range, or is nested too deep", what)));
+	return text;
 }
 
 static Jsonb *
@@ -565,11 +579,11 @@ qs_vectors_resolve(Relation rel, const QsMirrorArguments *arguments, bool declar
 
 		if (config == NULL)
 			continue;
-		spec->config = qs_utf8_text(config);
+		spec->config = sendable_text(spec->kind == QS_SPARSE ? "sparse_vectors_config" : "vectors_config", config);
 		append_member(spec->kind == QS_SPARSE ? &sparse : &dense, column->name ? column->name : "", config);
 	}
 	definition->vectors_config = end_object(&dense);
 	definition->sparse_vectors_config = end_object(&sparse);
 	definition->collection_config = resolve_collection(arguments->collection_config);
-	definition->create_config = qs_utf8_text(definition->collection_config);
+	definition->create_config = sendable_text("collection_config", definition->collection_config);
 }

@@ -508,14 +508,29 @@ text_of(json_t *document)
 static json_t *
 object_of(const char *text)
 {
-	json_t	   *object = text ? parse(text, strlen(text)) : json_pack("{}");
+	Scan		scan = {.text = text};
+	json_t	   *object;
 
+	if (text == NULL)
+		return json_pack("{}");
+	scan.length = strlen(text);
+	/* Not by parse(): what it puts in quotes would be sent as a string. */
+	object = scan_document(&scan) ? json_loadb(text, scan.length, 0, NULL) : NULL;
 	if (object != NULL && !json_is_object(object))
 	{
 		json_decref(object);
 		object = NULL;
 	}
 	return object;
+}
+
+bool
+qs_json_is_object(const char *text)
+{
+	json_t	   *object = object_of(text);
+
+	json_decref(object);
+	return object != NULL;
 }
 
 /* What is known of a dense vector stands above what its configuration says. */

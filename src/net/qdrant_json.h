@@ -93,6 +93,12 @@ extern void qs_json_free_names(char **names, int n);
 /* GET /aliases: collection that this alias means, malloc'd; NULL: no such alias. */
 extern char *qs_json_alias_target(const char *text, size_t length, const char *alias);
 
+/*
+ * Can the text be part of a body?  A JSON object, not nested too deep, with integers
+ * of 64 bits and numbers that a double holds.
+ */
+extern bool qs_json_is_object(const char *text);
+
 /* A vector of a collection to be made. */
 typedef struct QsNewVector
 {

@@ -39,7 +39,7 @@ static void
 give_dimensions(QsTask *task)
 {
 	for (int i = 0; i < list_length(task->definition->vectors); i++)
-		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
+		qs_reader_set_collection(task->reader, i, task->dimensions[i], task->halves[i]);
 }
 
 static bool
@@ -171,6 +171,14 @@ find_dimensions(QsTask *task)
 	return false;
 }
 
+/* Under Cosine vectors are normalised first; of a sparse one the values are kept as they are. */
+static bool
+overflows(const char *datatype, const char *distance)
+{
+	return datatype != NULL && strcmp(datatype, "float16") == 0 &&
+		distance != NULL && distance[0] != '\0' && strcmp(distance, "Cosine") != 0;
+}
+
 /* Body of the request that makes the collection as it is defined. */
 static char *
 collection_body(const QsTask *task)
@@ -205,6 +213,8 @@ create_collection(QsTask *task)
 			task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
 		return;
 	}
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+		task->halves[i] = overflows(task->definition->specs[i].datatype, task->definition->specs[i].distance);
 	task->call = qs_call_change(task->endpoint, "PUT", qs_task_collection_path(task, ""),
 								collection_body(task), created, task);
 }
@@ -234,6 +244,7 @@ check_collection(QsTask *task, const QsCollectionInfo *info)
 			return false;
 		}
 		task->dimensions[i] = config->size;
+		task->halves[i] = overflows(config->datatype, config->distance);
 	}
 	return true;
 }

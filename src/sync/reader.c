@@ -44,8 +44,8 @@ copy_vectors(QsReader *reader, const QsDefinition *definition)
 		vector->name = copy_string(column->name);
 		vector->expression = copy_string(column->expression);
 		vector->attnum = column->attnum;
-		vector->kind = definition->specs[foreach_current_index(cell)].kind;
-		vector->dimension = definition->specs[foreach_current_index(cell)].size;
+		vector->form.kind = definition->specs[foreach_current_index(cell)].kind;
+		vector->form.dimension = definition->specs[foreach_current_index(cell)].size;
 		reader->named |= column->name != NULL;
 	}
 	reader->named |= reader->nvectors > 1;
@@ -126,10 +126,11 @@ qs_reader_free(QsReader *reader)
 }
 
 void
-qs_reader_set_dimension(QsReader *reader, int vector, int dimension)
+qs_reader_set_collection(QsReader *reader, int vector, int dimension, bool half)
 {
 	Assert(vector >= 0 && vector < reader->nvectors);
-	reader->vectors[vector].dimension = dimension;
+	reader->vectors[vector].form.dimension = dimension;
+	reader->vectors[vector].form.half = half;
 }
 
 /* --- compiling, under the table's lock --- */

@@ -29,7 +29,7 @@ typedef enum QsPlanKind
 } QsPlanKind;
 
 /*
- * A vector of the point.  name, expression, attnum and kind are the definition's;
+ * A vector of the point.  name, expression, attnum and form.kind are the definition's;
  * the rest is made with the plans, type and vector_type when one of them runs.
  */
 typedef struct QsReadVector
@@ -37,8 +37,7 @@ typedef struct QsReadVector
 	char	   *name;			/* in the point; NULL: unnamed */
 	char	   *expression;
 	AttrNumber	attnum;			/* 0: the expression */
-	QsVectorKind kind;
-	int			dimension;		/* 0: not checked */
+	QsVectorForm form;			/* dimension and half: as the collection has them */
 	/* compiled */
 	char	   *label;			/* in messages */
 	char	   *prefix;			/* "name": */

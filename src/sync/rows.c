@@ -414,7 +414,7 @@ append_vectors(StringInfo out, QsReader *reader, TupleTableSlot *slot, int *n)
 		if (reader->named)
 			appendStringInfoString(out, vector->prefix);
 		message = qs_append_vector(out, slot->tts_values[reader->key.n + i], vector->vector_type,
-								   vector->kind, vector->dimension);
+								   &vector->form);
 		if (message != NULL)
 			return in_column(vector->label, message);
 	}
@@ -626,7 +626,7 @@ bind_vector(QsReader *reader, QsReadVector *vector, Oid type)
 	if (vector->type == type)
 		return;
 	vector->vector_type = qs_vector_type(type);
-	if (!qs_vector_can_be(vector->vector_type, vector->kind))
+	if (!qs_vector_can_be(vector->vector_type, vector->form.kind))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
 				 errmsg("column \"%s\" of table %s has type %s, which is not the kind of vector that is mirrored",
@@ -777,7 +777,7 @@ qs_reader_find_dimension(QsReader *reader, int vector, int skip)
 
 	if (!begin_read(reader, &scope))
 		return 0;
-	receiver.kind = reader->vectors[vector].kind;
+	receiver.kind = reader->vectors[vector].form.kind;
 	column = qs_reader_column(reader, reader->vectors[vector].attnum, reader->vectors[vector].expression);
 	/* OFFSET keeps the expression from being computed for the rows before. */
 	plan = SPI_prepare(psprintf("SELECT %s FROM (SELECT * FROM %s OFFSET %d) AS rows"

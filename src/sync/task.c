@@ -500,7 +500,7 @@ compile(QsTask *task)
 	task->definition = definition;
 	task->reader = reader;
 	for (int i = 0; i < list_length(definition->vectors); i++)
-		qs_reader_set_dimension(reader, i, task->dimensions[i]);
+		qs_reader_set_collection(reader, i, task->dimensions[i], task->halves[i]);
 	task->reshaped = !qs_create_fits(task);
 	task->endpoint = qs_endpoint_get(task->row.server, definition->owner);
 	task->stale = false;

@@ -62,6 +62,7 @@ typedef struct QsTask
 	int			dimensions[16]; /* of the collection's vectors, as the definition
 								 * orders them; 0: not known */
 	QsVectorKind kinds[16];		/* of the same */
+	bool		halves[16];		/* … which are stored as half floats, not normalised */
 	char	   *indexed;		/* indexes that it has; NULL: none */
 	bool		reshaped;		/* the definition says other kinds, sizes or indexes */
 	int			rows_skipped;	/* in looking for dimensions, after an error */

@@ -252,6 +252,25 @@ def test_what_a_mirror_says_of_itself_leaves_other_metadata(db, front):
     assert metadata()["team"] == "search"
 
 
+@pytest.mark.parametrize("made_by", ["mirror", "somebody"])
+def test_number_beyond_a_half_float_is_a_dead_letter_where_qdrant_would_store_infinity(db, front, made_by):
+    name = db.collection("docs")
+    config = {"vectors_config": '{"datatype": "float16"}'} if made_by == "mirror" else {}
+    if made_by == "somebody":
+        front.client.create_collection(name, vectors_config=models.VectorParams(size=2, distance="Dot", datatype="float16"))
+    docs = table(db, "a real[]", distance="Dot", collection=name, **config,
+                 rows=["1, '{65504,-65519}'", "2, '{1,65520}'", "3, '{-1e5,1}'"])
+    wait_until(lambda: docs.dead_letters().keys() == {"2", "3"}, what="their dead letters")
+    assert "element 2 of the vector is 65520, beyond the collection's datatype float16" in docs.dead_letters()["2"]
+    becomes(docs, {"1": [65504, -65504]})
+
+
+def test_half_floats_under_cosine_are_normalised_before_they_are_stored(db):
+    docs = table(db, "a real[]", vectors_config='{"datatype": "float16"}', rows=["1, '{3e5,4e5}'"])
+    becomes(docs, {"1": np.float16([0.6, 0.8]).astype(np.float32).tolist()})
+    assert docs.dead_letters() == {}
+
+
 def test_bytes_as_a_datatype(db):
     docs = table(db, "a real[]", rows=["1, '{1,0,255}'"], distance="Dot", vectors_config='{"datatype": "uint8"}')
     becomes(docs, {"1": [1, 0, 255]})

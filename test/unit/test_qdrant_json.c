@@ -216,6 +216,23 @@ more_vectors_than_room(void)
 }
 
 static void
+configurations_are_sent_as_they_are(void)
+{
+	QsNewVector one = {"", false, false, 4, "Dot", "{\"n\":9223372036854775807}"};
+	char	   *text = qs_json_create_collection(&one, 1, "{\"metadata\":{\"text\":\"12345678901234567890\"}}");
+	char	   *deep = nested(100000);
+
+	CHECK_TEXT(text, "{\"metadata\":{\"text\":\"12345678901234567890\"},"
+			   "\"vectors\":{\"n\":9223372036854775807,\"size\":4,\"distance\":\"Dot\"}}");
+	free(text);
+	CHECK(qs_json_is_object("{}") && qs_json_is_object("{\"n\":[1,2.5,{\"x\":null}]}"));
+	CHECK(!qs_json_is_object("[]") && !qs_json_is_object("1") && !qs_json_is_object(""));
+	CHECK(!qs_json_is_object("{\"n\":9223372036854775808}") && !qs_json_is_object("{\"n\":1e400}"));
+	CHECK(!qs_json_is_object(deep));
+	free(deep);
+}
+
+static void
 types_of_indexes(void)
 {
 	const char *text = "{\"result\":{\"payload_schema\":{\"a.b\":{\"data_type\":\"keyword\",\"points\":0},"
@@ -410,6 +427,7 @@ static const UnitTest tests[] = {
 	UNIT_TEST(collection_info),
 	UNIT_TEST(more_vectors_than_room),
 	UNIT_TEST(types_of_indexes),
+	UNIT_TEST(configurations_are_sent_as_they_are),
 	UNIT_TEST(aliases),
 	UNIT_TEST(requests),
 	UNIT_TEST(scroll),
