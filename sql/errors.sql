@@ -83,10 +83,6 @@ SELECT qdrant_mirror('docs', payload => 'looks_immutable() AS n');
 -- What is not built yet is refused by name.
 SELECT qdrant_mirror('docs', row_filter => 'title IS NOT NULL');
 SELECT qdrant_mirror('docs', key => 'id');
-SELECT qdrant_mirror('docs', indexes => 'title text');
-SELECT qdrant_mirror('docs', vectors_config => '{}');
-SELECT qdrant_mirror('docs', sparse_vectors_config => '{}');
-SELECT qdrant_mirror('docs', collection_config => '{}');
 
 -- Collections.
 SELECT qdrant_mirror('docs', distance => 'Hamming');

@@ -11,21 +11,20 @@
 #include <float.h>
 #include <math.h>
 
-#include "catalog/dependency.h"
 #include "catalog/pg_type.h"
 #include "client/body.h"
 #include "client/query_argument.h"
-#include "commands/extension.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
 #include "common/encode.h"
+#include "common/pgvector.h"
+#include "common/vector.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/numeric.h"
-#include "utils/syscache.h"
 #include "utils/uuid.h"
 
 /* How a type is read. */
@@ -50,24 +49,6 @@ typedef struct KnownType
 	Oid			base;
 	ArgumentForm form;
 } KnownType;
-
-/* pgvector's storage; its type vector is the same with floats. */
-typedef struct StoredVector
-{
-	int32		vl_len_;
-	int16		dim;
-	int16		unused;
-	char		data[FLEXIBLE_ARRAY_MEMBER];
-} StoredVector;
-
-typedef struct StoredSparse
-{
-	int32		vl_len_;
-	int32		dim;
-	int32		nnz;
-	int32		unused;
-	int32		indices[FLEXIBLE_ARRAY_MEMBER]; /* from 0; then nnz floats */
-} StoredSparse;
 
 QS_NORETURN static void refuse(const char *format,...) pg_attribute_printf(1, 2);
 
@@ -171,26 +152,13 @@ array_numbers(ArrayType *array, int *n)
 	return numbers;
 }
 
-/*
- * A row of a multi-vector.  Of two rows of whole numbers Qdrant 1.18 makes a
- * sparse vector (indices, values), so a row begins with a number that has a
- * fraction.
- */
 static void
 append_row(StringInfo out, const double *numbers, int n)
 {
 	int			begin = out->len;
-	int			first;
-	char	   *rest;
 
 	append_numbers(out, numbers, n);
-	first = strcspn(out->data + begin, ",]");
-	if (memchr(out->data + begin, '.', first) || memchr(out->data + begin, 'e', first))
-		return;
-	rest = pstrdup(out->data + begin + first);
-	out->len = begin + first;
-	appendStringInfo(out, ".0%s", rest);
-	pfree(rest);
+	qs_fraction_in_row(out, begin);
 }
 
 /* One dimension is a vector, two are a multi-vector. */
@@ -219,22 +187,6 @@ append_array(StringInfo out, ArrayType *array)
 
 /* ---- pgvector --------------------------------------------------------- */
 
-static float
-half_to_float(uint16 half)
-{
-	int			exponent = (half >> 10) & 0x1F;
-	int			mantissa = half & 0x3FF;
-	float		value;
-
-	if (exponent == 0x1F)
-		value = mantissa != 0 ? NAN : INFINITY;
-	else if (exponent == 0)
-		value = ldexpf(mantissa, -24);
-	else
-		value = ldexpf(mantissa | 0x400, exponent - 25);
-	return half & 0x8000 ? -value : value;
-}
-
 QS_NORETURN static void
 refuse_storage(void)
 {
@@ -245,39 +197,35 @@ refuse_storage(void)
 	pg_unreachable();
 }
 
-static void
-append_vector(StringInfo out, Datum value, bool half)
+static double *
+doubles_of(const float *values, int n)
 {
-	StoredVector *vector = (StoredVector *) PG_DETOAST_DATUM(value);
-	Size		width = half ? sizeof(uint16) : sizeof(float);
-	double	   *numbers;
+	double	   *numbers = palloc((n + 1) * sizeof(double));
 
-	if (VARSIZE(vector) < offsetof(StoredVector, data) || vector->dim < 0 ||
-		VARSIZE(vector) != offsetof(StoredVector, data) + vector->dim * width)
+	for (int i = 0; i < n; i++)
+		numbers[i] = values[i];
+	return numbers;
+}
+
+static void
+append_vector(StringInfo out, Datum value, QsPgvector type)
+{
+	const float *values;
+	int			n;
+
+	if (!qs_pgvector_floats(PG_DETOAST_DATUM(value), type, &values, &n))
 		refuse_storage();
-	numbers = palloc((vector->dim + 1) * sizeof(double));
-	for (int i = 0; i < vector->dim; i++)
-		numbers[i] = half ? half_to_float(((uint16 *) vector->data)[i]) :
-			((float *) vector->data)[i];
-	append_numbers(out, numbers, vector->dim);
+	append_numbers(out, doubles_of(values, n), n);
 }
 
 static void
 append_sparsevec(StringInfo out, Datum value)
 {
-	StoredSparse *sparse = (StoredSparse *) PG_DETOAST_DATUM(value);
-	const float *values;
-	double	   *numbers;
+	QsPgvectorSparse sparse;
 
-	if (VARSIZE(sparse) < offsetof(StoredSparse, indices) || sparse->nnz < 0 ||
-		VARSIZE(sparse) != offsetof(StoredSparse, indices) +
-		sparse->nnz * (sizeof(int32) + sizeof(float)))
+	if (!qs_pgvector_sparse(PG_DETOAST_DATUM(value), &sparse))
 		refuse_storage();
-	values = (const float *) (sparse->indices + sparse->nnz);
-	numbers = palloc((sparse->nnz + 1) * sizeof(double));
-	for (int i = 0; i < sparse->nnz; i++)
-		numbers[i] = values[i];
-	append_sparse(out, sparse->indices, numbers, sparse->nnz);
+	append_sparse(out, sparse.indices, doubles_of(sparse.values, sparse.n), sparse.n);
 }
 
 /* ---- JSON ------------------------------------------------------------- */
@@ -558,25 +506,17 @@ append_text_query(StringInfo out, const char *text)
 static ArgumentForm
 form_of_pgvector(Oid type)
 {
-	Oid			extension = getExtensionOfObject(TypeRelationId, type);
-	ArgumentForm form = FORM_NONE;
-	HeapTuple	tuple;
-	const char *name;
-
-	if (!OidIsValid(extension) || extension != get_extension_oid("vector", true))
-		return FORM_NONE;
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	if (!HeapTupleIsValid(tuple))
-		return FORM_NONE;
-	name = NameStr(((Form_pg_type) GETSTRUCT(tuple))->typname);
-	if (strcmp(name, "vector") == 0)
-		form = FORM_VECTOR;
-	else if (strcmp(name, "halfvec") == 0)
-		form = FORM_HALFVEC;
-	else if (strcmp(name, "sparsevec") == 0)
-		form = FORM_SPARSEVEC;
-	ReleaseSysCache(tuple);
-	return form;
+	switch (qs_pgvector_type(type))
+	{
+		case QS_PGVECTOR_VECTOR:
+			return FORM_VECTOR;
+		case QS_PGVECTOR_HALFVEC:
+			return FORM_HALFVEC;
+		case QS_PGVECTOR_SPARSEVEC:
+			return FORM_SPARSEVEC;
+		default:
+			return FORM_NONE;
+	}
 }
 
 static ArgumentForm
@@ -686,7 +626,7 @@ append_value(StringInfo out, Datum value, const KnownType *known)
 			append_sparsevec(out, value);
 			break;
 		default:
-			append_vector(out, value, known->form == FORM_HALFVEC);
+			append_vector(out, value, known->form == FORM_HALFVEC ? QS_PGVECTOR_HALFVEC : QS_PGVECTOR_VECTOR);
 	}
 	return QS_QUERY_VECTOR;
 }

@@ -1,9 +1,10 @@
 /*
  * encode.c
- *		Vectors and strings to JSON.
+ *		Floats and strings to JSON.
  *
- * Sync worker.  Refuses, by a message, what Qdrant would store as something
- * else: NaN, infinity and values beyond a 32-bit float, bytes that are no UTF-8.
+ * Sync worker and sessions.  Refuses, by a message, what Qdrant would store as
+ * something else: NaN, infinity and values beyond a 32-bit float, bytes that are
+ * no UTF-8.
  */
 #include "qdrant_sync.h"
 #include "common/encode.h"
@@ -12,24 +13,8 @@
 #include <math.h>
 
 #include "access/detoast.h"
-#include "access/htup_details.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
-#include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "mb/pg_wchar.h"
-#include "utils/array.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
-
-/* What pgvector stores for its type vector; we do not link against it. */
-typedef struct PgVector
-{
-	int32		vl_len_;
-	int16		dim;
-	int16		unused;
-	float		x[FLEXIBLE_ARRAY_MEMBER];
-} PgVector;
 
 char *
 qs_check_raw_size(Datum value)
@@ -98,174 +83,6 @@ qs_append_doubles(StringInfo out, const double *values, int n, int *bad)
 	}
 	end_floats(out, end, n);
 	return true;
-}
-
-/* --- vectors --- */
-
-/*
- * The extension may be in any schema, and any schema may have a type of this name:
- * only membership tells.
- */
-static bool
-is_pgvector(Oid type)
-{
-	Oid			extension = getExtensionOfObject(TypeRelationId, type);
-	HeapTuple	tuple;
-	bool		named;
-
-	if (!OidIsValid(extension) || extension != get_extension_oid("vector", true))
-		return false;
-	tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(type));
-	if (!HeapTupleIsValid(tuple))
-		return false;
-	named = strcmp(NameStr(((Form_pg_type) GETSTRUCT(tuple))->typname), "vector") == 0;
-	ReleaseSysCache(tuple);
-	return named;
-}
-
-QsVectorType
-qs_vector_type(Oid type)
-{
-	type = getBaseType(type);
-	if (type == FLOAT4ARRAYOID)
-		return QS_VECTOR_FLOAT4_ARRAY;
-	if (type == FLOAT8ARRAYOID)
-		return QS_VECTOR_FLOAT8_ARRAY;
-	return is_pgvector(type) ? QS_VECTOR_PGVECTOR : QS_VECTOR_NONE;
-}
-
-int
-qs_vector_typmod_dimension(QsVectorType type, int32 typmod)
-{
-	return type == QS_VECTOR_PGVECTOR && typmod > 0 ? typmod : 0;
-}
-
-int
-qs_vector_dimension(Datum value, QsVectorType type)
-{
-	struct varlena *vector;
-
-	if (type == QS_VECTOR_NONE || qs_check_raw_size(value) != NULL)
-		return 0;
-	vector = PG_DETOAST_DATUM(value);
-	if (type == QS_VECTOR_PGVECTOR)
-		return ((PgVector *) vector)->dim;
-	return ARR_NDIM((ArrayType *) vector) == 1 ? ARR_DIMS((ArrayType *) vector)[0] : 0;
-}
-
-/* dimension 0: the collection's is not known, any will do. */
-static char *
-check_length(int n, int dimension)
-{
-	if (n == 0)
-		return pstrdup("the vector is empty");
-	if (dimension != 0 && n != dimension)
-		return psprintf("the vector has %d elements, and the collection's have %d", n, dimension);
-	if (n > QS_MAX_DIMENSION)
-		return psprintf("the vector has %d elements, and Qdrant takes at most %d", n, QS_MAX_DIMENSION);
-	return NULL;
-}
-
-/* i counts from 0, as in C; the message counts as SQL does. */
-static char *
-not_finite(int i, double value)
-{
-	if (isnan(value))
-		return psprintf("element %d of the vector is NaN", i + 1);
-	if (isinf(value))
-		return psprintf("element %d of the vector is infinite", i + 1);
-	return psprintf("element %d of the vector is %g, beyond a 32-bit float", i + 1, value);
-}
-
-/* Only of an array that has a NULL. */
-static char *
-first_null(ArrayType *array)
-{
-	const bits8 *bitmap = ARR_NULLBITMAP(array);
-	int			i = 0;
-
-	while (bitmap[i / 8] & (1 << (i % 8)))
-		i++;
-	return psprintf("element %d of the vector is NULL", i + 1);
-}
-
-/* A bitmap of NULLs may be there though no element is NULL. */
-static char *
-check_array(ArrayType *array, int dimension)
-{
-	if (ARR_NDIM(array) > 1)
-		return psprintf("the vector is an array of %d dimensions", ARR_NDIM(array));
-	if (array_contains_nulls(array))
-		return first_null(array);
-	return check_length(ARR_NDIM(array) == 0 ? 0 : ARR_DIMS(array)[0], dimension);
-}
-
-/*
- * The struct is copied from no header: a later pgvector that stores something else
- * must not be sent as noise.  Its size and dimension have to agree.
- */
-static char *
-append_pgvector(StringInfo out, PgVector *vector, int dimension)
-{
-	char	   *message;
-	int			bad;
-
-	if (VARSIZE(vector) < offsetof(PgVector, x) || vector->dim < 0 ||
-		VARSIZE(vector) != offsetof(PgVector, x) + vector->dim * sizeof(float))
-		return pstrdup("the vector is not stored as this version of qdrant_sync knows it");
-	message = check_length(vector->dim, dimension);
-	if (message == NULL && !qs_append_floats(out, vector->x, vector->dim, &bad))
-		message = not_finite(bad, vector->x[bad]);
-	return message;
-}
-
-/* Straight from the array: it is not deconstructed, and inline not even copied. */
-static char *
-append_float4_array(StringInfo out, ArrayType *array, int dimension)
-{
-	char	   *message = check_array(array, dimension);
-	const float *values = (const float *) ARR_DATA_PTR(array);
-	int			bad;
-
-	if (message == NULL && !qs_append_floats(out, values, ARR_DIMS(array)[0], &bad))
-		message = not_finite(bad, values[bad]);
-	return message;
-}
-
-static char *
-append_float8_array(StringInfo out, ArrayType *array, int dimension)
-{
-	char	   *message = check_array(array, dimension);
-	const double *values = (const double *) ARR_DATA_PTR(array);
-	int			bad;
-
-	if (message == NULL && !qs_append_doubles(out, values, ARR_DIMS(array)[0], &bad))
-		message = not_finite(bad, values[bad]);
-	return message;
-}
-
-char *
-qs_append_vector(StringInfo out, Datum value, QsVectorType type, int dimension)
-{
-	char	   *message = qs_check_raw_size(value);
-	struct varlena *detoasted;
-
-	if (message != NULL)
-		return message;
-	detoasted = PG_DETOAST_DATUM(value);
-	switch (type)
-	{
-		case QS_VECTOR_FLOAT4_ARRAY:
-			return append_float4_array(out, (ArrayType *) detoasted, dimension);
-		case QS_VECTOR_FLOAT8_ARRAY:
-			return append_float8_array(out, (ArrayType *) detoasted, dimension);
-		case QS_VECTOR_PGVECTOR:
-			return append_pgvector(out, (PgVector *) detoasted, dimension);
-		case QS_VECTOR_NONE:
-			break;
-	}
-	elog(ERROR, "unrecognized vector type: %d", (int) type);
-	return NULL;				/* keep the compiler quiet */
 }
 
 /* --- strings --- */

@@ -1,6 +1,7 @@
 /*
  * encode.h
- *		Values to JSON: vectors (encode.c) and payload values (payload.c).
+ *		Values to JSON: floats and strings (encode.c) and payload values
+ *		(payload.c); vectors are common/vector.h's.
  *
  * Pure apart from palloc and catalog look-ups.  No session setting changes a
  * byte, provided that the caller has pinned those of qs_encode_settings.
@@ -22,30 +23,6 @@
 extern bool qs_append_floats(StringInfo out, const float *values, int n, int *bad);
 /* doubles are rounded to float; one beyond float's range is bad, too. */
 extern bool qs_append_doubles(StringInfo out, const double *values, int n, int *bad);
-
-/* How a vector's type is read. */
-typedef enum QsVectorType
-{
-	QS_VECTOR_NONE,				/* not a type that we can send */
-	QS_VECTOR_FLOAT4_ARRAY,
-	QS_VECTOR_FLOAT8_ARRAY,
-	QS_VECTOR_PGVECTOR			/* type vector of extension vector, wherever it is */
-} QsVectorType;
-
-extern QsVectorType qs_vector_type(Oid type);
-
-/* Dimension that the type modifier fixes (pgvector's vector(384)); 0: none. */
-extern int	qs_vector_typmod_dimension(QsVectorType type, int32 typmod);
-
-/* Dimension of a value that is not NULL; 0 where it has none or is over-long. */
-extern int	qs_vector_dimension(Datum value, QsVectorType type);
-
-/*
- * Appends a dense vector.  NULL where done; else a message (palloc'd) saying
- * what is wrong with it: NULL element, more than one dimension, not dimension
- * long (0: any), not finite; out is then unchanged.
- */
-extern char *qs_append_vector(StringInfo out, Datum value, QsVectorType type, int dimension);
 
 /*
  * How a payload value of some type is written; made once per column.

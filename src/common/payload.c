@@ -8,6 +8,7 @@
  */
 #include "qdrant_sync.h"
 #include "common/encode.h"
+#include "common/vector.h"
 
 #include <math.h>
 
@@ -656,7 +657,9 @@ append_array(StringInfo out, Datum value, QsPayloadWriter *writer)
 static char *
 append_pgvector(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
-	return qs_append_vector(out, value, QS_VECTOR_PGVECTOR, 0);
+	static const QsVectorForm any = {QS_DENSE};
+
+	return qs_append_vector(out, value, QS_VECTOR_PGVECTOR, &any);
 }
 
 /* --- choosing --- */

@@ -8,18 +8,17 @@
  * is run then.
  */
 #include "qdrant_sync.h"
-#include "common/encode.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
+#include "mirror/indexes.h"
 #include "mirror/key.h"
 #include "mirror/select_list.h"
 #include "mirror/table.h"
 #include "mirror/triggers.h"
+#include "mirror/vectors.h"
 
 #include "access/table.h"
-#include "catalog/dependency.h"
 #include "catalog/pg_type.h"
-#include "commands/extension.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -55,54 +54,18 @@ qs_collection_check_name(const char *collection)
 						 QS_COLLECTION_MAX_LENGTH)));
 }
 
-static const char *
-known_distance(const char *distance)
-{
-	static const char *const distances[] = {"Cosine", "Dot", "Euclid", "Manhattan"};
-
-	for (int i = 0; i < lengthof(distances); i++)
-	{
-		if (pg_strcasecmp(distance, distances[i]) == 0)
-			return distances[i];
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unknown distance \"%s\"", distance),
-			 errhint("Distances are Cosine, Dot, Euclid and Manhattan.")));
-	return NULL;
-}
-
-/* A vector of pgvector that no float array holds: halfvec, sparsevec. */
-static bool
-is_other_vector(Oid type)
-{
-	Oid			pgvector = get_extension_oid("vector", true);
-
-	return OidIsValid(pgvector) && getExtensionOfObject(TypeRelationId, type) == pgvector &&
-		qs_vector_type(type) == QS_VECTOR_NONE;
-}
-
-static bool
-is_vector_attribute(Form_pg_attribute attribute)
-{
-	Oid			type = getBaseType(attribute->atttypid);
-
-	return qs_vector_type(type) != QS_VECTOR_NONE || is_other_vector(type);
-}
+/* What is a vector, in hints. */
+#define VECTOR_TYPES "real[], double precision[], pgvector's vector, halfvec or sparsevec, or an array of vector"
 
 static void
-check_vector_type(Relation rel, const QsColumn *column)
+check_vector_type(const QsColumn *column)
 {
-	if (qs_vector_type(column->type) != QS_VECTOR_NONE)
-		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_DATATYPE_MISMATCH),
-			 errmsg("%s is of type %s, which is not a vector", column->expression,
-					format_type_be(column->type)),
-			 is_other_vector(column->type) ?
-			 errhint("This type is not supported yet. A cast to vector is: '%s::vector AS name'.",
-					 column->expression) :
-			 errhint("Vectors are columns of type real[], double precision[], or vector of the extension pgvector.")));
+	if (qs_vector_type(column->type) == QS_VECTOR_NONE)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("%s is of type %s, which is not a vector", column->expression,
+						format_type_be(column->type)),
+				 errhint("Vectors are of type " VECTOR_TYPES ". A jsonb of indices and values is a sparse vector.")));
 }
 
 /* A value that has no type of its own cannot be written; some names are ours. */
@@ -124,6 +87,7 @@ check_payload_column(const QsColumn *column)
 
 /* ---- lists ---- */
 
+/* Columns of the table whose types are those of vectors, or the others. */
 static List *
 live_columns(Relation rel, bool vectors)
 {
@@ -134,8 +98,29 @@ live_columns(Relation rel, bool vectors)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
-		if (!attribute->attisdropped && is_vector_attribute(attribute) == vectors)
+		if (!attribute->attisdropped && qs_is_vector_type(attribute->atttypid) == vectors)
 			columns = lappend(columns, qs_plain_column(rel, i + 1));
+	}
+	return columns;
+}
+
+/* Every column that is not a vector, neither by its type nor in this mirror. */
+static List *
+all_columns(Relation rel, List *vectors)
+{
+	List	   *columns = live_columns(rel, false);
+	ListCell   *lc;
+	ListCell   *vector;
+
+	foreach(lc, columns)
+	{
+		foreach(vector, vectors)
+		{
+			if (((QsColumn *) lfirst(vector))->attnum == ((QsColumn *) lfirst(lc))->attnum)
+				break;
+		}
+		if (vector != NULL)
+			columns = foreach_delete_current(columns, lc);
 	}
 	return columns;
 }
@@ -163,7 +148,7 @@ only_vector(Relation rel)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_COLUMN),
 				 errmsg("table \"%s\" has no column that is a vector", RelationGetRelationName(rel)),
-				 errhint("Vectors are columns of type real[], double precision[], or vector of the extension pgvector. An expression is given with vector => 'expression'.")));
+				 errhint("Vectors are columns of type " VECTOR_TYPES ". A jsonb column or an expression is given with vector => 'expression AS name'.")));
 	if (list_length(columns) > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_AMBIGUOUS_COLUMN),
@@ -190,18 +175,18 @@ resolve_vectors(Relation rel, const char *vector, Oid plan_as)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("a mirror has 1 to %d vectors, not %d", MAX_VECTORS, list_length(columns))));
 	foreach(lc, columns)
-		check_vector_type(rel, lfirst(lc));
+		check_vector_type(lfirst(lc));
 	return columns;
 }
 
 static List *
-resolve_payload(Relation rel, const char *payload, Oid plan_as)
+resolve_payload(Relation rel, const char *payload, List *vectors, Oid plan_as)
 {
 	List	   *columns;
 	ListCell   *lc;
 
 	if (strcmp(payload, "*") == 0)
-		columns = live_columns(rel, false);
+		columns = all_columns(rel, vectors);
 	else
 		columns = qs_select_list(rel, "payload", payload, false, plan_as);
 	foreach(lc, columns)
@@ -218,20 +203,6 @@ is_lone_star(const char *list)
 }
 
 /* ---- the whole ---- */
-
-static int
-dimension_by_type(const QsDefinition *definition)
-{
-	const QsColumn *first = linitial(definition->vectors);
-
-	return qs_vector_typmod_dimension(qs_vector_type(first->type), first->typmod);
-}
-
-static char *
-copy_text(const char *text)
-{
-	return text == NULL ? NULL : pstrdup(text);
-}
 
 static Bitmapset *
 add_used(Bitmapset *columns, List *list)
@@ -335,21 +306,19 @@ resolve(Relation rel, const QsMirrorArguments *arguments, Oid plan_as)
 	definition->collection = pstrdup(arguments->collection ? arguments->collection :
 									 RelationGetRelationName(rel));
 	qs_collection_check_name(definition->collection);
-	definition->distance = pstrdup(known_distance(arguments->distance));
+	definition->distance = pstrdup(qs_known_distance(arguments->distance));
 	qs_key_resolve(rel, arguments->key, &definition->key, &definition->key_text);
 	definition->vectors = resolve_vectors(rel, arguments->vector, plan_as);
-	definition->dimension = dimension_by_type(definition);
+	qs_vectors_resolve(rel, arguments, OidIsValid(plan_as), definition);
 	definition->payload_all = is_lone_star(arguments->payload);
 	definition->payload = resolve_payload(rel, definition->payload_all ? "*" : arguments->payload,
-										  plan_as);
+										  definition->vectors, plan_as);
 	add_key_columns(rel, definition);
 	definition->omit_nulls = arguments->omit_nulls;
 	if (arguments->row_filter != NULL)
 		definition->row_filter = qs_condition(rel, "row_filter", arguments->row_filter, plan_as);
-	definition->indexes = copy_text(arguments->indexes);
-	definition->vectors_config = copy_text(arguments->vectors_config);
-	definition->sparse_vectors_config = copy_text(arguments->sparse_vectors_config);
-	definition->collection_config = copy_text(arguments->collection_config);
+	definition->index_list = qs_indexes_resolve(arguments->indexes, definition->payload);
+	definition->indexes = qs_indexes_text(definition->index_list);
 	set_columns(rel, definition);
 	return definition;
 }

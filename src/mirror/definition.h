@@ -7,6 +7,7 @@
 #define QS_DEFINITION_H
 
 #include "qdrant_sync.h"
+#include "common/vector.h"
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 
@@ -22,6 +23,28 @@ typedef struct QsColumn
 	Bitmapset  *used;			/* columns of the table that it is made of */
 	struct Node *expr;			/* analysed; NULL: a plain column */
 } QsColumn;
+
+/* What a vector is in the collection. */
+typedef struct QsVectorSpec
+{
+	char	   *name;			/* in UTF-8; "": the unnamed vector */
+	const char *shown_name;		/* the same for messages */
+	QsVectorKind kind;
+	int			size;			/* by its type or vectors_config; 0: a first row says it,
+								 * or it is sparse */
+	const char *distance;		/* NULL: sparse */
+	const char *datatype;		/* as vectors_config says; NULL: nothing said */
+	const char *modifier;		/* of a sparse vector, in the same way */
+	char	   *config;			/* JSON object for Qdrant, in UTF-8; NULL: nothing said */
+} QsVectorSpec;
+
+/* A payload index. */
+typedef struct QsIndex
+{
+	char	   *field;
+	char	   *path;			/* the same as Qdrant writes it, in UTF-8 */
+	const char *type;			/* as Qdrant calls it; a literal */
+} QsIndex;
 
 /* How a point's id is made of a row's key; the same for all rows of a mirror. */
 typedef enum QsKeyRule
@@ -53,16 +76,17 @@ typedef struct QsDefinition
 	QsKeySpec	key;
 	char	   *key_text;		/* canonical list of the key's columns */
 	List	   *vectors;		/* of QsColumn; at least one */
-	int			dimension;		/* of the first vector, where its type or the
-								 * table's rows say it; 0: not known yet */
+	QsVectorSpec *specs;		/* of each of them */
 	bool		payload_all;
 	List	   *payload;		/* of QsColumn */
 	bool		omit_nulls;		/* a NULL is no field, not null */
 	QsColumn   *row_filter;		/* of type boolean; NULL: every row */
 	char	   *indexes;		/* canonical; NULL: none */
-	char	   *vectors_config; /* JSON objects, as three of the client's arguments */
+	List	   *index_list;		/* the same: of QsIndex */
+	char	   *vectors_config; /* canonical JSON objects; NULL: nothing said */
 	char	   *sparse_vectors_config;
 	char	   *collection_config;
+	char	   *create_config;	/* the last in UTF-8 */
 	bool		all_columns;	/* a change of any column counts */
 	Bitmapset  *columns;		/* else: columns whose change counts */
 } QsDefinition;

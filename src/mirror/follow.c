@@ -18,6 +18,7 @@
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
 #include "mirror/follow.h"
+#include "mirror/indexes.h"
 #include "mirror/key.h"
 #include "mirror/select_list.h"
 #include "mirror/table.h"
@@ -351,6 +352,7 @@ follow_names(const Followed *followed)
 	follow_list(rel, definition->payload);
 	if (definition->row_filter != NULL)
 		qs_column_follow(rel, definition->row_filter);
+	qs_indexes_follow(rel, definition);
 	definition->key_text = qs_key_list(rel, &definition->key);
 	if (followed->server != NULL)
 		definition->server = followed->server;

@@ -8,9 +8,9 @@
  */
 #include "qdrant_sync.h"
 #include "client/request.h"
-#include "common/encode.h"
 #include "mirror/catalog.h"
 #include "mirror/look.h"
+#include "mirror/shape.h"
 #include "net/qdrant_json.h"
 
 #include "executor/spi.h"
@@ -76,7 +76,7 @@ refuse_alias(const QsDefinition *definition, const QsAnswer *answer)
  * runs as the table's owner, who will be the one that reads it.
  */
 static int
-sampled_dimension(const QsDefinition *definition, const QsColumn *column)
+sampled_dimension(const QsDefinition *definition, const QsColumn *column, QsVectorKind kind)
 {
 	char	   *query = psprintf("SELECT v FROM (SELECT %s AS v FROM %s%s LIMIT " SAMPLE_ROWS ") s "
 								 "WHERE v IS NOT NULL LIMIT 1",
@@ -93,40 +93,45 @@ sampled_dimension(const QsDefinition *definition, const QsColumn *column)
 		Datum		value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 
 		if (!isnull)
-			dimension = qs_vector_dimension(value, qs_vector_type(column->type));
+			dimension = qs_vector_dimension(value, qs_vector_type(column->type), kind);
 	}
 	SPI_finish();
 	qs_as_before(&saved);
 	return dimension;
 }
 
-static int
-dimension_of(const QsDefinition *definition, const QsColumn *column)
-{
-	int			dimension = qs_vector_typmod_dimension(qs_vector_type(column->type), column->typmod);
-
-	return dimension > 0 ? dimension : sampled_dimension(definition, column);
-}
-
 static void
-check_vector(const QsDefinition *definition, const QsColumn *column, const QsCollectionInfo *info)
+check_vector(const QsDefinition *definition, int i, const QsCollectionInfo *info)
 {
-	const char *name = column->name ? column->name : "";
-	const QsVectorConfig *config = qs_json_find_vector(info, name);
+	const QsColumn *column = list_nth(definition->vectors, i);
+	const QsVectorSpec *spec = &definition->specs[i];
+	QsMismatch	mismatch;
+	const QsVectorConfig *config = qs_shape_vector(spec, info, &mismatch);
 	int			dimension;
 
 	if (config == NULL)
-		refuse_collection(definition, name[0] == '\0' ? "it has no unnamed vector" :
-						  psprintf("it has no vector named \"%s\"", name),
-						  "A vector gets its name with vector => 'column AS name'.");
-	if (strcmp(config->distance, definition->distance) != 0)
-		refuse_collection(definition, psprintf("its distance is %s, and the mirror's is %s",
-											   config->distance, definition->distance),
-						  psprintf("Give distance => '%s'.", config->distance));
-	dimension = dimension_of(definition, column);
+		refuse_collection(definition, mismatch.what, mismatch.hint);
+	if (spec->kind == QS_SPARSE)
+		return;
+	dimension = spec->size > 0 ? spec->size : sampled_dimension(definition, column, spec->kind);
 	if (dimension > 0 && dimension != config->size)
 		refuse_collection(definition, psprintf("its vectors have %d dimensions, and those of %s have %d",
 											   config->size, column->expression, dimension), NULL);
+}
+
+static void
+check_indexes(const QsDefinition *definition, const QsAnswer *answer)
+{
+	ListCell   *lc;
+
+	foreach(lc, definition->index_list)
+	{
+		QsMismatch	mismatch;
+		bool		there;
+
+		if (!qs_shape_index(lfirst(lc), answer->body, answer->length, &there, &mismatch))
+			refuse_collection(definition, mismatch.what, mismatch.hint);
+	}
 }
 
 /* points_count is -1 where Qdrant does not say: then it may have some. */
@@ -134,13 +139,13 @@ static void
 check_existing(const QsDefinition *definition, const QsAnswer *answer, bool take_over)
 {
 	QsCollectionInfo info;
-	ListCell   *lc;
 
 	qs_json_collection_info(answer->body, answer->length, &info);
 	if (!info.valid)
 		return;
-	foreach(lc, definition->vectors)
-		check_vector(definition, lfirst(lc), &info);
+	for (int i = 0; i < list_length(definition->vectors); i++)
+		check_vector(definition, i, &info);
+	check_indexes(definition, answer);
 	if (info.points != 0 && !take_over)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),

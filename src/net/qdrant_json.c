@@ -279,21 +279,58 @@ positive(json_t *number, int otherwise)
 	return (value > 0 && value <= INT32_MAX) ? (int) value : otherwise;
 }
 
+/* Place for the next vector, with its name; NULL: it is only counted. */
+static QsVectorConfig *
+next_vector(QsCollectionInfo *info, const char *name)
+{
+	const int	room = sizeof(info->vectors) / sizeof(info->vectors[0]);
+	QsVectorConfig *vector = info->vector_count < room ? &info->vectors[info->vector_count] : NULL;
+
+	info->vector_count++;
+	if (vector != NULL)
+		copy_text(vector->name, sizeof(vector->name), name);
+	return vector;
+}
+
+/* A string member, or what is meant where there is none. */
+static void
+take_word(char *to, size_t size, json_t *object, const char *name, const char *otherwise)
+{
+	const char *said = json_string_value(json_object_get(object, name));
+
+	copy_text(to, size, said ? said : otherwise);
+}
+
 static void
 take_vector(QsCollectionInfo *info, const char *name, json_t *config)
 {
-	const int	room = sizeof(info->vectors) / sizeof(info->vectors[0]);
-	const char *distance = json_string_value(json_object_get(config, "distance"));
+	QsVectorConfig *vector = next_vector(info, name);
 
-	if (info->vector_count < room)
+	if (vector == NULL)
+		return;
+	vector->multi = json_is_object(json_object_get(config, "multivector_config"));
+	vector->size = positive(json_object_get(config, "size"), 0);
+	take_word(vector->distance, sizeof(vector->distance), config, "distance", "");
+	take_word(vector->datatype, sizeof(vector->datatype), config, "datatype", "float32");
+}
+
+static void
+take_sparse_vectors(QsCollectionInfo *info, json_t *vectors)
+{
+	const char *name;
+	json_t	   *config;
+
+	json_object_foreach(vectors, name, config)
 	{
-		QsVectorConfig *vector = &info->vectors[info->vector_count];
+		QsVectorConfig *vector = next_vector(info, name);
 
-		copy_text(vector->name, sizeof(vector->name), name);
-		vector->size = positive(json_object_get(config, "size"), 0);
-		copy_text(vector->distance, sizeof(vector->distance), distance ? distance : "");
+		if (vector == NULL)
+			continue;
+		vector->sparse = true;
+		take_word(vector->datatype, sizeof(vector->datatype),
+				  json_object_get(config, "index"), "datatype", "float32");
+		take_word(vector->modifier, sizeof(vector->modifier), config, "modifier", "none");
 	}
-	info->vector_count++;
 }
 
 /* The unnamed vector is {"size":…}, named ones {"a":{"size":…},…}. */
@@ -330,8 +367,22 @@ qs_json_collection_info(const char *text, size_t length, QsCollectionInfo *info)
 		info->replicas = positive(json_object_get(params, "replication_factor"), 1);
 		info->shards = positive(json_object_get(params, "shard_number"), 1);
 		take_vectors(info, json_object_get(params, "vectors"));
+		take_sparse_vectors(info, json_object_get(params, "sparse_vectors"));
 	}
 	json_decref(document);
+}
+
+bool
+qs_json_index_type(const char *text, size_t length, const char *field, char *type, size_t size)
+{
+	json_t	   *document = parse(text, length);
+	json_t	   *schema = json_object_get(result_of(document), "payload_schema");
+	const char *said = json_string_value(json_object_get(json_object_get(schema, field), "data_type"));
+
+	if (said != NULL)
+		copy_text(type, size, said);
+	json_decref(document);
+	return said != NULL;
 }
 
 const QsVectorConfig *
@@ -453,30 +504,97 @@ text_of(json_t *document)
 	return text;
 }
 
+/* A JSON object of the caller's, or an empty one; NULL where the text is none. */
 static json_t *
-vector_document(const QsVectorConfig *vector)
+object_of(const char *text)
 {
-	return json_pack("{s:i, s:s}", "size", vector->size, "distance", vector->distance);
+	Scan		scan = {.text = text};
+	json_t	   *object;
+
+	if (text == NULL)
+		return json_pack("{}");
+	scan.length = strlen(text);
+	/* Not by parse(): what it puts in quotes would be sent as a string. */
+	object = scan_document(&scan) ? json_loadb(text, scan.length, 0, NULL) : NULL;
+	if (object != NULL && !json_is_object(object))
+	{
+		json_decref(object);
+		object = NULL;
+	}
+	return object;
+}
+
+bool
+qs_json_is_object(const char *text)
+{
+	json_t	   *object = object_of(text);
+
+	json_decref(object);
+	return object != NULL;
+}
+
+/* What is known of a dense vector stands above what its configuration says. */
+static bool
+complete_dense(json_t *config, const QsNewVector *vector)
+{
+	if (json_object_set_new(config, "size", json_integer(vector->size)) != 0 ||
+		json_object_set_new(config, "distance", json_string(vector->distance)) != 0)
+		return false;
+	return !vector->multi || json_object_get(config, "multivector_config") != NULL ||
+		json_object_set_new(config, "multivector_config",
+							json_pack("{s:s}", "comparator", "max_sim")) == 0;
+}
+
+/* Puts a vector into the dense or the sparse ones, or makes it the only dense one. */
+static bool
+add_vector(json_t **dense, json_t *sparse, const QsNewVector *vector)
+{
+	json_t	   *config = object_of(vector->config);
+
+	if (config == NULL)
+		return false;
+	if (vector->sparse)
+		return json_object_set_new(sparse, vector->name, config) == 0;
+	if (!complete_dense(config, vector))
+	{
+		json_decref(config);
+		return false;
+	}
+	if (vector->name[0] != '\0')
+		return json_object_set_new(*dense, vector->name, config) == 0;
+	json_decref(*dense);
+	*dense = config;
+	return true;
 }
 
 char *
-qs_json_create_collection(const QsVectorConfig *vectors, int n)
+qs_json_create_collection(const QsNewVector *vectors, int n, const char *config)
 {
-	json_t	   *all;
+	json_t	   *body = object_of(config);
+	json_t	   *dense = json_pack("{}");
+	json_t	   *sparse = json_pack("{}");
+	bool		made = body != NULL && dense != NULL && sparse != NULL;
 
-	if (n == 1 && vectors[0].name[0] == '\0')
-		return text_of(json_pack("{s:o}", "vectors", vector_document(&vectors[0])));
-
-	all = json_pack("{}");
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < n && made; i++)
+		made = add_vector(&dense, sparse, &vectors[i]);
+	if (made && json_object_size(sparse) > 0)
+		made = json_object_set(body, "sparse_vectors", sparse) == 0;
+	if (made)
+		made = json_object_set(body, "vectors", dense) == 0;
+	json_decref(dense);
+	json_decref(sparse);
+	if (!made)
 	{
-		if (json_object_set_new(all, vectors[i].name, vector_document(&vectors[i])) != 0)
-		{
-			json_decref(all);
-			return NULL;
-		}
+		json_decref(body);
+		return NULL;
 	}
-	return text_of(json_pack("{s:o}", "vectors", all));
+	return text_of(body);
+}
+
+char *
+qs_json_create_index(const char *field, const char *type)
+{
+	return text_of(json_pack("{s:s, s:s}", "field_name", field, "field_schema", type));
 }
 
 char *

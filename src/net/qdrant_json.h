@@ -38,8 +38,12 @@ extern int	qs_json_peers(const char *text, size_t length);
 typedef struct QsVectorConfig
 {
 	char		name[201];		/* "": the unnamed one */
-	int			size;
-	char		distance[16];
+	bool		sparse;
+	bool		multi;
+	int			size;			/* 0: sparse */
+	char		distance[16];	/* "": sparse */
+	char		datatype[16];	/* float32 where it is not said; of a sparse one its index's */
+	char		modifier[16];	/* of a sparse one; none where it is not said */
 } QsVectorConfig;
 
 typedef struct QsCollectionInfo
@@ -48,14 +52,21 @@ typedef struct QsCollectionInfo
 	int64_t		points;			/* points_count; -1: not said */
 	int			replicas;		/* replication_factor, at least 1 */
 	int			shards;
-	int			vector_count;	/* dense vectors */
-	QsVectorConfig vectors[16];	/* the first 16 */
+	int			vector_count;	/* dense and sparse ones */
+	QsVectorConfig vectors[48];	/* the first 48 */
 } QsCollectionInfo;
 
 /* GET /collections/{c} */
 extern void qs_json_collection_info(const char *text, size_t length, QsCollectionInfo *info);
 
-/* Vector of that name ("": the unnamed one) among the first 16; NULL: none. */
+/*
+ * Type of the payload index on that field, from the same document; false: it has
+ * none.
+ */
+extern bool qs_json_index_type(const char *text, size_t length, const char *field,
+							   char *type, size_t size);
+
+/* Vector of that name ("": the unnamed one) among the first 48; NULL: none. */
 extern const QsVectorConfig *qs_json_find_vector(const QsCollectionInfo *info, const char *name);
 
 /*
@@ -82,8 +93,31 @@ extern void qs_json_free_names(char **names, int n);
 /* GET /aliases: collection that this alias means, malloc'd; NULL: no such alias. */
 extern char *qs_json_alias_target(const char *text, size_t length, const char *alias);
 
-/* Body of PUT /collections/{c}. */
-extern char *qs_json_create_collection(const QsVectorConfig *vectors, int n);
+/*
+ * Can the text be part of a body?  A JSON object, not nested too deep, with integers
+ * of 64 bits and numbers that a double holds.
+ */
+extern bool qs_json_is_object(const char *text);
+
+/* A vector of a collection to be made. */
+typedef struct QsNewVector
+{
+	const char *name;			/* "": the unnamed one, which is then the only dense one */
+	bool		sparse;
+	bool		multi;
+	int			size;			/* of a dense one */
+	const char *distance;		/* of a dense one */
+	const char *config;			/* JSON object with what else Qdrant is told; NULL: nothing */
+} QsNewVector;
+
+/*
+ * Body of PUT /collections/{c}.  config: JSON object of what is no vector's; NULL:
+ * nothing.
+ */
+extern char *qs_json_create_collection(const QsNewVector *vectors, int n, const char *config);
+
+/* Body of PUT /collections/{c}/index. */
+extern char *qs_json_create_index(const char *field, const char *type);
 
 /* Bodies of POST /collections/aliases. */
 extern char *qs_json_create_alias(const char *collection, const char *alias);

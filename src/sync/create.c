@@ -7,7 +7,7 @@
  * asked again.
  */
 #include "qdrant_sync.h"
-#include "common/encode.h"
+#include "mirror/shape.h"
 #include "net/outcome.h"
 #include "sync/task.h"
 
@@ -20,6 +20,7 @@
 /* Rows that can say whether the table's vectors have the collection's dimension. */
 #define SAMPLE_ROWS 10
 
+/* Behind what does not fit. */
 #define WHAT_TO_DO "; make it fit, or delete it and it is made anew, then call qdrant_resume"
 
 static void
@@ -41,7 +42,43 @@ static void
 give_dimensions(QsTask *task)
 {
 	for (int i = 0; i < list_length(task->definition->vectors); i++)
-		qs_reader_set_dimension(task->reader, i, task->dimensions[i]);
+		qs_reader_set_collection(task->reader, i, task->dimensions[i], task->halves[i]);
+}
+
+static bool
+same_text(const char *a, const char *b)
+{
+	return a == NULL || b == NULL ? a == b : strcmp(a, b) == 0;
+}
+
+bool
+qs_create_fits(const QsTask *task)
+{
+	if (!same_text(task->definition->indexes, task->indexed))
+		return false;
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+	{
+		const QsVectorSpec *spec = &task->definition->specs[i];
+
+		if (spec->kind != task->kinds[i] ||
+			(spec->size > 0 && task->dimensions[i] > 0 && spec->size != task->dimensions[i]))
+			return false;
+	}
+	return true;
+}
+
+/* What the collection was found, or made, to be. */
+static void
+remember_shape(QsTask *task)
+{
+	const QsDefinition *definition = task->definition;
+
+	task->reshaped = false;
+	for (int i = 0; i < list_length(definition->vectors); i++)
+		task->kinds[i] = definition->specs[i].kind;
+	if (task->indexed != NULL)
+		pfree(task->indexed);
+	task->indexed = definition->indexes ? MemoryContextStrdup(task->context, definition->indexes) : NULL;
 }
 
 /* A worker that starts anew must not take another collection for the one that it was. */
@@ -59,6 +96,8 @@ collection_is_there(QsTask *task)
 {
 	task->empty = false;
 	remember_dimensions(task);
+	remember_shape(task);
+	task->indexes_made = 0;
 	give_dimensions(task);
 	qs_task_succeeded(task);
 	qs_claim_start(task);
@@ -93,10 +132,13 @@ created(void *arg, const QsHttpOutcome *outcome)
 	if (task->progress.sweep_done > 0 || task->sweeping)
 		qs_task_want_sweep(task);
 	task->settle = false;
-	collection_is_there(task);
+	if (task->definition->index_list == NIL)
+		collection_is_there(task);
+	else
+		qs_task_succeeded(task);	/* looked at again, for its indexes */
 }
 
-/* True where the dimension of every vector is known: from its type, or a row. */
+/* True where the dimension of every vector is known: as it was defined, or from a row. */
 static bool
 find_dimensions(QsTask *task)
 {
@@ -111,11 +153,11 @@ find_dimensions(QsTask *task)
 		locked = ConditionalLockRelationOid(task->row.relid, AccessShareLock);
 		for (int i = 0; i < list_length(task->definition->vectors); i++)
 		{
-			const QsColumn *column = list_nth(task->definition->vectors, i);
+			const QsVectorSpec *spec = &task->definition->specs[i];
 
-			if (task->dimensions[i] == 0)
-				task->dimensions[i] = qs_vector_typmod_dimension(qs_vector_type(column->type),
-																 column->typmod);
+			if (spec->kind == QS_SPARSE)
+				continue;
+			task->dimensions[i] = spec->size;
 			if (task->dimensions[i] == 0)
 				task->dimensions[i] = qs_reader_find_dimension(task->reader, i,
 																 task->rows_skipped);
@@ -143,29 +185,52 @@ find_dimensions(QsTask *task)
 	return false;
 }
 
+/* Under Cosine vectors are normalised first; of a sparse one the values are kept as they are. */
+static bool
+overflows(const char *datatype, const char *distance)
+{
+	return datatype != NULL && strcmp(datatype, "float16") == 0 &&
+		distance != NULL && distance[0] != '\0' && strcmp(distance, "Cosine") != 0;
+}
+
+/* Body of the request that makes the collection as it is defined. */
+static char *
+collection_body(const QsTask *task)
+{
+	QsNewVector vectors[lengthof(task->dimensions)];
+	int			n = list_length(task->definition->vectors);
+
+	for (int i = 0; i < n; i++)
+	{
+		const QsVectorSpec *spec = &task->definition->specs[i];
+
+		vectors[i] = (QsNewVector) {
+			.name = spec->name,
+			.sparse = spec->kind == QS_SPARSE,
+			.multi = spec->kind == QS_MULTI,
+			.size = task->dimensions[i],
+			.distance = spec->distance,
+			.config = spec->config
+		};
+	}
+	return qs_call_body(qs_json_create_collection(vectors, n, task->definition->create_config));
+}
+
 static void
 create_collection(QsTask *task)
 {
-	QsVectorConfig configs[16];
-	int			n = list_length(task->definition->vectors);
-
 	memset(task->dimensions, 0, sizeof(task->dimensions));
+	task->indexes_made = 0;
 	if (!find_dimensions(task))
 	{
 		if (task->not_before < GetCurrentTimestamp())
 			task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_MS);
 		return;
 	}
-	for (int i = 0; i < n; i++)
-	{
-		QsColumn   *column = list_nth(task->definition->vectors, i);
-
-		strlcpy(configs[i].name, column->name ? column->name : "", sizeof(configs[i].name));
-		configs[i].size = task->dimensions[i];
-		strlcpy(configs[i].distance, task->definition->distance, sizeof(configs[i].distance));
-	}
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+		task->halves[i] = overflows(task->definition->specs[i].datatype, task->definition->specs[i].distance);
 	task->call = qs_call_change(task->endpoint, "PUT", qs_task_collection_path(task, ""),
-								qs_call_body(qs_json_create_collection(configs, n)), created, task);
+								collection_body(task), created, task);
 }
 
 /*
@@ -174,7 +239,7 @@ create_collection(QsTask *task)
  * or they cannot be read now, those that come will.  0: not known.
  */
 static int
-dimension_in_table(QsTask *task, int number, const QsColumn *column, int size)
+dimension_in_table(QsTask *task, int number, int size)
 {
 	ErrorData  *volatile error = NULL;
 	volatile int found = 0;
@@ -182,8 +247,7 @@ dimension_in_table(QsTask *task, int number, const QsColumn *column, int size)
 	qs_begin();
 	PG_TRY();
 	{
-		found = qs_vector_typmod_dimension(qs_vector_type(column->type), column->typmod);
-		for (int skip = found == 0 ? 0 : SAMPLE_ROWS; skip < SAMPLE_ROWS && found != size; skip++)
+		for (int skip = 0; skip < SAMPLE_ROWS && found != size; skip++)
 		{
 			int			dimension = qs_reader_find_dimension(task->reader, number, skip);
 
@@ -206,17 +270,16 @@ dimension_in_table(QsTask *task, int number, const QsColumn *column, int size)
 
 /* 0: it fits; else the dimension of the mirror's vectors. */
 static int
-other_dimension(QsTask *task, int number, const QsColumn *column, int size)
+other_dimension(QsTask *task, int number, int size)
 {
-	int			known = task->dimensions[number];
-	int			found;
+	const QsVectorSpec *spec = &task->definition->specs[number];
+	int			known = spec->size > 0 ? spec->size : task->dimensions[number];
+	int			before = task->progress.dimensions[number];
 
-	if (known == 0 && task->progress.dimensions[number] != 0 &&
-		task->progress.dimensions[number] != size)
-	{
-		found = dimension_in_table(task, number, column, size);
-		return found == size ? 0 : found;
-	}
+	if (spec->kind == QS_SPARSE)
+		return 0;
+	if (known == 0 && before != 0 && before != size)
+		known = dimension_in_table(task, number, size);
 	return known == size ? 0 : known;
 }
 
@@ -226,25 +289,19 @@ qs_create_check(QsTask *task, const QsCollectionInfo *info)
 {
 	for (int i = 0; i < list_length(task->definition->vectors); i++)
 	{
-		QsColumn   *column = list_nth(task->definition->vectors, i);
-		const char *name = column->name ? column->name : "";
-		const QsVectorConfig *config = qs_json_find_vector(info, name);
+		const QsVectorSpec *spec = &task->definition->specs[i];
+		QsMismatch	mismatch;
+		const QsVectorConfig *config = qs_shape_vector(spec, info, &mismatch);
 		int			other;
 
 		if (config == NULL)
 		{
-			qs_task_fail(task, "collection \"%s\" has no vector \"%s\"" WHAT_TO_DO,
-						 task->row.collection, name);
+			qs_task_fail(task, "collection \"%s\" does not fit the mirror: %s" WHAT_TO_DO,
+						 task->row.collection, mismatch.what);
 			return false;
 		}
-		if (strcmp(config->distance, task->definition->distance) != 0)
-		{
-			qs_task_fail(task, "collection \"%s\" has distance %s, and the mirror %s" WHAT_TO_DO,
-						 task->row.collection, config->distance, task->definition->distance);
-			return false;
-		}
-		/* Somebody made it anew: no row is to blame (hazard 19). */
-		other = other_dimension(task, i, column, config->size);
+		/* Somebody made it anew, or altered the column: no row is to blame (hazard 19). */
+		other = other_dimension(task, i, config->size);
 		if (other > 0)
 		{
 			qs_task_fail(task, "collection \"%s\" now has vectors of %d elements, and the mirror's have %d" WHAT_TO_DO,
@@ -252,6 +309,7 @@ qs_create_check(QsTask *task, const QsCollectionInfo *info)
 			return false;
 		}
 		task->dimensions[i] = config->size;
+		task->halves[i] = overflows(config->datatype, config->distance);
 	}
 	return true;
 }
@@ -295,7 +353,8 @@ looked_at(void *arg, const QsHttpOutcome *outcome)
 		qs_task_fail(task, "collection \"%s\" exists and has points; resume with take_over => true to make it this mirror's",
 					 task->row.collection);
 	else if (qs_create_check(task, &info) &&
-			 qs_owner_agrees(task, outcome->answer, outcome->answer_length))
+			 qs_owner_agrees(task, outcome->answer, outcome->answer_length) &&
+			 qs_indexes_are_there(task, outcome->answer, outcome->answer_length))
 		collection_is_there(task);
 }
 

@@ -44,11 +44,11 @@ copy_vectors(QsReader *reader, const QsDefinition *definition)
 		vector->name = copy_string(column->name);
 		vector->expression = copy_string(column->expression);
 		vector->attnum = column->attnum;
+		vector->form.kind = definition->specs[foreach_current_index(cell)].kind;
+		vector->form.dimension = definition->specs[foreach_current_index(cell)].size;
 		reader->named |= column->name != NULL;
 	}
 	reader->named |= reader->nvectors > 1;
-	if (reader->nvectors > 0)
-		reader->vectors[0].dimension = definition->dimension;
 }
 
 /* "*" is expanded when the plans are made: the table's columns are sure only under its lock. */
@@ -126,10 +126,11 @@ qs_reader_free(QsReader *reader)
 }
 
 void
-qs_reader_set_dimension(QsReader *reader, int vector, int dimension)
+qs_reader_set_collection(QsReader *reader, int vector, int dimension, bool half)
 {
 	Assert(vector >= 0 && vector < reader->nvectors);
-	reader->vectors[vector].dimension = dimension;
+	reader->vectors[vector].form.dimension = dimension;
+	reader->vectors[vector].form.half = half;
 }
 
 /* --- compiling, under the table's lock --- */
@@ -210,7 +211,8 @@ expand_all_columns(QsReader *reader)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
-		if (attribute->attisdropped || is_vector_attribute(reader, attribute->attnum))
+		if (attribute->attisdropped || is_vector_attribute(reader, attribute->attnum) ||
+			qs_is_vector_type(attribute->atttypid))
 			continue;
 		reader->payload[reader->npayload].name = pstrdup(NameStr(attribute->attname));
 		reader->payload[reader->npayload].attnum = attribute->attnum;

@@ -12,6 +12,7 @@
 #include "catalog/pg_class.h"
 #include "common/encode.h"
 #include "common/key_text.h"
+#include "common/vector.h"
 #include "sync/rows.h"
 
 /*
@@ -28,15 +29,15 @@ typedef enum QsPlanKind
 } QsPlanKind;
 
 /*
- * A vector of the point.  name, expression and attnum are the definition's; the
- * rest is made with the plans, type and vector_type when one of them runs.
+ * A vector of the point.  name, expression, attnum and form.kind are the definition's;
+ * the rest is made with the plans, type and vector_type when one of them runs.
  */
 typedef struct QsReadVector
 {
 	char	   *name;			/* in the point; NULL: unnamed */
 	char	   *expression;
 	AttrNumber	attnum;			/* 0: the expression */
-	int			dimension;		/* 0: not checked */
+	QsVectorForm form;			/* dimension and half: as the collection has them */
 	/* compiled */
 	char	   *label;			/* in messages */
 	char	   *prefix;			/* "name": */

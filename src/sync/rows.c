@@ -76,6 +76,7 @@ typedef struct RowReceiver
 	QsRowKey   *keys;
 	int			nkeys;
 	int			capacity;
+	QsVectorKind kind;			/* of the one vector */
 	int			dimension;
 } RowReceiver;
 
@@ -414,7 +415,8 @@ append_vectors(StringInfo out, QsReader *reader, TupleTableSlot *slot, int *n)
 			appendStringInfoCharMacro(out, ',');
 		if (reader->named)
 			appendStringInfoString(out, vector->prefix);
-		message = qs_append_vector(out, slot->tts_values[reader->key.n + i], vector->vector_type, vector->dimension);
+		message = qs_append_vector(out, slot->tts_values[reader->key.n + i], vector->vector_type,
+								   &vector->form);
 		if (message != NULL)
 			return in_column(vector->label, message);
 	}
@@ -629,7 +631,8 @@ receive_dimension(TupleTableSlot *slot, DestReceiver *self)
 
 	slot_getallattrs(slot);
 	receiver->dimension = qs_vector_dimension(slot->tts_values[0],
-											  qs_vector_type(TupleDescAttr(slot->tts_tupleDescriptor, 0)->atttypid));
+											  qs_vector_type(TupleDescAttr(slot->tts_tupleDescriptor, 0)->atttypid),
+											  receiver->kind);
 	return false;
 }
 
@@ -653,12 +656,12 @@ bind_vector(QsReader *reader, QsReadVector *vector, Oid type)
 	if (vector->type == type)
 		return;
 	vector->vector_type = qs_vector_type(type);
-	if (vector->vector_type == QS_VECTOR_NONE)
+	if (!qs_vector_can_be(vector->vector_type, vector->form.kind))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("column \"%s\" of table %s has type %s, which is not a vector",
+				 errmsg("column \"%s\" of table %s has type %s, which is not the kind of vector that is mirrored",
 						vector->label, reader->relation, format_type_be(type)),
-				 errhint("A vector is real[], double precision[] or pgvector's vector.")));
+				 errhint("Mirror the table anew with qdrant_unmirror and qdrant_mirror.")));
 	vector->type = type;
 }
 
@@ -804,6 +807,7 @@ qs_reader_find_dimension(QsReader *reader, int vector, int skip)
 
 	if (!begin_read(reader, &scope))
 		return 0;
+	receiver.kind = reader->vectors[vector].form.kind;
 	column = qs_reader_column(reader, reader->vectors[vector].attnum, reader->vectors[vector].expression);
 	/* OFFSET keeps the expression from being computed for the rows before. */
 	plan = SPI_prepare(psprintf("SELECT %s FROM (SELECT * FROM %s OFFSET %d) AS rows"

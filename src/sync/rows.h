@@ -64,9 +64,12 @@ typedef bool (*QsRowSink) (void *arg, const QsRowKey *key, QsRowKind kind,
 extern QsReader *qs_reader_create(const QsDefinition *definition, MemoryContext parent);
 extern void qs_reader_free(QsReader *reader);
 
-/* Dimension that every row's first vector must have; 0: not known, not checked.
- * Set by the worker once the collection is known, for each vector in order. */
-extern void qs_reader_set_dimension(QsReader *reader, int vector, int dimension);
+/*
+ * What the collection has for this vector, set by the worker once it is known:
+ * dimension that every row must have, 0: not checked; and whether it stores half
+ * floats as they are sent, so that what none of them can hold is refused.
+ */
+extern void qs_reader_set_collection(QsReader *reader, int vector, int dimension, bool half);
 
 /* Dimension of the first non-null value of vector number i in the table, after so many
  * rows that are not looked at; 0: none, or the table is locked. */

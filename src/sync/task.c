@@ -505,7 +505,8 @@ compile(QsTask *task)
 	task->definition = definition;
 	task->reader = reader;
 	for (int i = 0; i < list_length(definition->vectors); i++)
-		qs_reader_set_dimension(reader, i, task->dimensions[i]);
+		qs_reader_set_collection(reader, i, task->dimensions[i], task->halves[i]);
+	task->reshaped = !qs_create_fits(task);
 	task->endpoint = qs_endpoint_get(task->row.server, definition->owner);
 	task->stale = false;
 	task->definition_failed = false;
@@ -757,6 +758,9 @@ qs_task_turn(QsTask *task)
 	{
 		load_chunks(task);
 		look_for_new_storage(task);
+		/* A column has another type or name: the collection is compared before a row is blamed. */
+		if (task->reshaped && task->phase == QS_PHASE_ACTIVE)
+			qs_task_set_phase(task, QS_PHASE_CREATING);
 		if (qs_endpoint_ready(task->endpoint))
 		{
 			bool		open = qs_endpoint_open(task->endpoint, GetCurrentTimestamp());

@@ -62,7 +62,12 @@ typedef struct QsTask
 	QsReader   *reader;
 	int			dimensions[QS_PROGRESS_VECTORS]; /* of the collection's vectors, as the definition
 								 * orders them; 0: not known */
+	QsVectorKind kinds[16];		/* of the same */
+	bool		halves[16];		/* … which are stored as half floats, not normalised */
+	char	   *indexed;		/* indexes that it has; NULL: none */
+	bool		reshaped;		/* the definition says other kinds, sizes or indexes */
 	int			rows_skipped;	/* in looking for dimensions, after an error */
+	int			indexes_made;	/* QS_PHASE_CREATING: so many of the definition's */
 	QsEndpoint *endpoint;
 
 	QsOutbox   *outbox;
@@ -195,6 +200,10 @@ extern bool qs_fit_step(QsTask *task);
 extern bool qs_create_check(QsTask *task, const QsCollectionInfo *info);	/* false: it failed */
 extern void qs_create_step(QsTask *task);
 extern void qs_drop_step(QsTask *task);
+extern bool qs_create_fits(const QsTask *task);	/* the definition says what was checked */
+
+/* payload_index.c */
+extern bool qs_indexes_are_there(QsTask *task, const char *document, Size length);
 
 /* claim.c */
 extern void qs_claim_start(QsTask *task);

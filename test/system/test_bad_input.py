@@ -76,10 +76,17 @@ MIRROR_ERRORS = [
     ("'docs', server => 'nowhere'", "42704", "nowhere"),
     ("'docs', row_filter => 'id > 1'", "0A000", "row_filter"),
     ("'docs', key => 'id'", "0A000", "key"),
-    ("'docs', indexes => 'title keyword'", "0A000", "indexes"),
-    ("'docs', vectors_config => '{}'", "0A000", "vectors_config"),
-    ("'docs', sparse_vectors_config => '{}'", "0A000", "sparse_vectors_config"),
-    ("'docs', collection_config => '{}'", "0A000", "collection_config"),
+    ("'docs', indexes => 'titel keyword'", "22023", "titel.*title"),
+    ("'docs', indexes => 'title keywords'", "22023", "keywords.*keyword, integer"),
+    ("'docs', indexes => '_qs_key'", "42939", "_qs_key.*reserved"),
+    ("'docs', vectors_config => '[]'", "22023", "vectors_config.*object"),
+    ("'docs', vectors_config => '{\"x\": {}}'", "22023", "no member \"x\".*on_disk"),
+    ("'docs', vectors_config => '{\"hnsw_config\": {\"m\": 1e400}}'", "22023", "numbers.*range"),
+    ("'docs', collection_config => '{\"metadata\": {\"n\": 9223372036854775808}}'", "22023", "numbers.*range"),
+    ("'docs', collection_config => '{\"metadata\": ' || repeat('{\"a\":', 200) || '1' || repeat('}', 201)", "22023|42804",
+     "nested|jsonb"),
+    ("'docs', sparse_vectors_config => '{\"x\": {}}'", "22023", "no sparse vector"),
+    ("'docs', collection_config => '{\"vectors\": {}}'", "22023", "vectors_config"),
 ]
 
 

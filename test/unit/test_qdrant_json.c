@@ -153,7 +153,11 @@ collection_info(void)
 		"{\"size\":384,\"distance\":\"Cosine\"},\"shard_number\":2,\"replication_factor\":3}}},\"status\":\"ok\",\"time\":0}";
 	const char *named = "{\"result\":{\"points_count\":null,\"config\":{\"params\":{\"vectors\":{"
 		"\"size\":{\"size\":3,\"distance\":\"Dot\"},\"b\":{\"size\":4,\"distance\":\"Euclid\"}}}}},\"status\":\"ok\",\"time\":0}";
-	const char *sparse = "{\"result\":{\"config\":{\"params\":{\"sparse_vectors\":{\"s\":{}}}}},\"status\":\"ok\",\"time\":0}";
+	const char *sparse = "{\"result\":{\"config\":{\"params\":{\"sparse_vectors\":{\"s\":{},"
+		"\"idf\":{\"modifier\":\"idf\",\"index\":{\"datatype\":\"float16\"}}}}}},\"status\":\"ok\",\"time\":0}";
+	const char *multi = "{\"result\":{\"config\":{\"params\":{\"vectors\":{\"m\":{\"size\":2,\"distance\":\"Dot\","
+		"\"datatype\":\"uint8\",\"multivector_config\":{\"comparator\":\"max_sim\"}}},"
+		"\"sparse_vectors\":{\"s\":null}}}},\"status\":\"ok\",\"time\":0}";
 	QsCollectionInfo info;
 
 	qs_json_collection_info(one, strlen(one), &info);
@@ -165,6 +169,8 @@ collection_info(void)
 	CHECK_TEXT(info.vectors[0].name, "");
 	CHECK_INT(info.vectors[0].size, 384);
 	CHECK_TEXT(info.vectors[0].distance, "Cosine");
+	CHECK_TEXT(info.vectors[0].datatype, "float32");
+	CHECK(!info.vectors[0].multi && !info.vectors[0].sparse);
 
 	qs_json_collection_info(named, strlen(named), &info);
 	CHECK(info.valid);
@@ -176,7 +182,19 @@ collection_info(void)
 
 	qs_json_collection_info(sparse, strlen(sparse), &info);
 	CHECK(info.valid);
-	CHECK_INT(info.vector_count, 0);
+	CHECK_INT(info.vector_count, 2);
+	CHECK(info.vectors[0].sparse && info.vectors[1].sparse);
+	CHECK_TEXT(info.vectors[0].name, "s");
+	CHECK_TEXT(info.vectors[0].modifier, "none");
+	CHECK_TEXT(info.vectors[1].modifier, "idf");
+	CHECK_TEXT(info.vectors[1].datatype, "float16");
+
+	qs_json_collection_info(multi, strlen(multi), &info);
+	CHECK_INT(info.vector_count, 2);
+	CHECK(info.vectors[0].multi && !info.vectors[0].sparse);
+	CHECK_TEXT(info.vectors[0].datatype, "uint8");
+	CHECK(qs_json_find_vector(&info, "s")->sparse);
+	CHECK(qs_json_find_vector(&info, "x") == NULL);
 
 	qs_json_collection_info("{\"time\":1}", 10, &info);
 	CHECK(!info.valid);
@@ -195,6 +213,40 @@ more_vectors_than_room(void)
 	CHECK(info.valid);
 	CHECK_INT(info.vector_count, 20);
 	CHECK_TEXT(info.vectors[15].name, "v15");
+}
+
+static void
+configurations_are_sent_as_they_are(void)
+{
+	QsNewVector one = {"", false, false, 4, "Dot", "{\"n\":9223372036854775807}"};
+	char	   *text = qs_json_create_collection(&one, 1, "{\"metadata\":{\"text\":\"12345678901234567890\"}}");
+	char	   *deep = nested(100000);
+
+	CHECK_TEXT(text, "{\"metadata\":{\"text\":\"12345678901234567890\"},"
+			   "\"vectors\":{\"n\":9223372036854775807,\"size\":4,\"distance\":\"Dot\"}}");
+	free(text);
+	CHECK(qs_json_is_object("{}") && qs_json_is_object("{\"n\":[1,2.5,{\"x\":null}]}"));
+	CHECK(!qs_json_is_object("[]") && !qs_json_is_object("1") && !qs_json_is_object(""));
+	CHECK(!qs_json_is_object("{\"n\":9223372036854775808}") && !qs_json_is_object("{\"n\":1e400}"));
+	CHECK(!qs_json_is_object(deep));
+	free(deep);
+}
+
+static void
+types_of_indexes(void)
+{
+	const char *text = "{\"result\":{\"payload_schema\":{\"a.b\":{\"data_type\":\"keyword\",\"points\":0},"
+		"\"n\":{\"data_type\":\"integer\",\"params\":{\"type\":\"integer\"},\"points\":3}}},"
+		"\"status\":\"ok\",\"time\":0}";
+	char		type[32] = "unchanged";
+
+	CHECK(!qs_json_index_type(text, strlen(text), "a", type, sizeof(type)));
+	CHECK(!qs_json_index_type("{}", 2, "a.b", type, sizeof(type)));
+	CHECK_TEXT(type, "unchanged");
+	CHECK(qs_json_index_type(text, strlen(text), "a.b", type, sizeof(type)));
+	CHECK_TEXT(type, "keyword");
+	CHECK(qs_json_index_type(text, strlen(text), "n", type, sizeof(type)));
+	CHECK_TEXT(type, "integer");
 }
 
 static const char alias_answer[] =
@@ -238,19 +290,42 @@ check_built(char *built, const char *expected, int line)
 static void
 requests(void)
 {
-	QsVectorConfig one = {"", 4, "Dot"};
-	QsVectorConfig two[] = {{"a", 4, "Dot"}, {"b", 5, "Cosine"}};
-	QsVectorConfig bad = {"\xff", 4, "Dot"};
+	QsNewVector one = {"", false, false, 4, "Dot"};
+	QsNewVector two[] = {{"a", false, false, 4, "Dot"}, {"b", false, false, 5, "Cosine"}};
+	QsNewVector bad = {"\xff", false, false, 4, "Dot"};
+	QsNewVector kinds[] = {
+		{"", false, false, 2, "Dot", "{\"on_disk\":true,\"size\":9,\"distance\":\"Cosine\"}"},
+		{"s", true}, {"t", true, false, 0, NULL, "{\"modifier\":\"idf\"}"}
+	};
+	QsNewVector multi[] = {
+		{"m", false, true, 2, "Dot"},
+		{"n", false, true, 3, "Dot", "{\"multivector_config\":{\"comparator\":\"x\"}}"}
+	};
+	QsNewVector no_object = {"a", false, false, 4, "Dot", "[1]"};
 
-	check_built(qs_json_create_collection(&one, 1),
+	check_built(qs_json_create_collection(kinds, 3, "{\"shard_number\":2}"),
+				"{\"shard_number\":2,\"sparse_vectors\":{\"s\":{},\"t\":{\"modifier\":\"idf\"}},"
+				"\"vectors\":{\"on_disk\":true,\"size\":2,\"distance\":\"Dot\"}}", __LINE__);
+	check_built(qs_json_create_collection(multi, 2, NULL),
+				"{\"vectors\":{\"m\":{\"size\":2,\"distance\":\"Dot\",\"multivector_config\":{\"comparator\":\"max_sim\"}},"
+				"\"n\":{\"multivector_config\":{\"comparator\":\"x\"},\"size\":3,\"distance\":\"Dot\"}}}", __LINE__);
+	check_built(qs_json_create_collection(&kinds[1], 1, NULL),
+				"{\"sparse_vectors\":{\"s\":{}},\"vectors\":{}}", __LINE__);
+	check_built(qs_json_create_collection(&no_object, 1, NULL), NULL, __LINE__);
+	check_built(qs_json_create_collection(&one, 1, "[]"), NULL, __LINE__);
+	check_built(qs_json_create_index("a.\"b c\"", "keyword"),
+				"{\"field_name\":\"a.\\\"b c\\\"\",\"field_schema\":\"keyword\"}", __LINE__);
+	check_built(qs_json_create_index("\xff", "keyword"), NULL, __LINE__);
+
+	check_built(qs_json_create_collection(&one, 1, NULL),
 				"{\"vectors\":{\"size\":4,\"distance\":\"Dot\"}}", __LINE__);
-	check_built(qs_json_create_collection(two, 2),
+	check_built(qs_json_create_collection(two, 2, NULL),
 				"{\"vectors\":{\"a\":{\"size\":4,\"distance\":\"Dot\"},"
 				"\"b\":{\"size\":5,\"distance\":\"Cosine\"}}}", __LINE__);
-	check_built(qs_json_create_collection(two, 1),
+	check_built(qs_json_create_collection(two, 1, NULL),
 				"{\"vectors\":{\"a\":{\"size\":4,\"distance\":\"Dot\"}}}", __LINE__);
-	check_built(qs_json_create_collection(NULL, 0), "{\"vectors\":{}}", __LINE__);
-	check_built(qs_json_create_collection(&bad, 1), NULL, __LINE__);
+	check_built(qs_json_create_collection(NULL, 0, NULL), "{\"vectors\":{}}", __LINE__);
+	check_built(qs_json_create_collection(&bad, 1, NULL), NULL, __LINE__);
 	check_built(qs_json_create_alias("c\"x", "a"),
 				"{\"actions\":[{\"create_alias\":{\"collection_name\":\"c\\\"x\",\"alias_name\":\"a\"}}]}", __LINE__);
 	check_built(qs_json_rename_alias("a", "b"),
@@ -351,6 +426,8 @@ static const UnitTest tests[] = {
 	UNIT_TEST(peers),
 	UNIT_TEST(collection_info),
 	UNIT_TEST(more_vectors_than_room),
+	UNIT_TEST(types_of_indexes),
+	UNIT_TEST(configurations_are_sent_as_they_are),
 	UNIT_TEST(aliases),
 	UNIT_TEST(requests),
 	UNIT_TEST(scroll),
