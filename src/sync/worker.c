@@ -102,7 +102,12 @@ pin_settings(void)
 		/* A worker that waited for a standby would stop every mirror. */
 		{"synchronous_commit", "local"},
 		{"statement_timeout", "0"},
-		{"lock_timeout", "2s"},
+		/*
+		 * Shorter than anybody's deadlock_timeout by default, and whoever finds a
+		 * deadlock is its victim: a DROP EXTENSION must not be.
+		 */
+		{"lock_timeout", "500ms"},
+		{"deadlock_timeout", "50ms"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"session_replication_role", "origin"},
 		{"row_security", "off"},

@@ -676,6 +676,21 @@ def dead(db):
     return [row[0] for row in db.sql("SELECT id FROM qdrant_internal.dead_letter ORDER BY id")]
 
 
+def test_qdrant_retry_takes_the_numbers_of_operations(db, front):
+    name = db.collection("late")
+    for n in range(2):
+        db.sql("SELECT qdrant_upsert(%s, %s)", (name, Jsonb([{"id": n, "vector": [1, 1, 1, 1]}])))
+    wait(db)
+    letters = db.sql("SELECT key, operation FROM qdrant_dead_letters WHERE source IS NULL ORDER BY key::bigint")
+    assert [operation for _, operation in letters] == ["upsert", "upsert"]
+    make(front, name)
+    assert db.one("SELECT qdrant_retry()") == 0
+    assert db.one("SELECT qdrant_retry(keys => %s)", ([letters[1][0], "nonsense"],)) == 1
+    wait(db)
+    assert list(collection_points(front, name)) == ["1"]
+    assert db.sql("SELECT key FROM qdrant_dead_letters") == [letters[0][:1]]
+
+
 def test_dead_letters_of_operations_are_enqueued_again_in_order(db, front):
     name = db.collection("late")
     for n in range(3):
