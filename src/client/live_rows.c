@@ -191,9 +191,9 @@ plan_text(const QsMirrorRow *mirror)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("table of mirror " INT64_FORMAT " was dropped", mirror->id)));
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT %s, asked.n FROM pg_catalog.unnest($1", row);
+	appendStringInfo(&sql, "SELECT %s, asked.n FROM ROWS FROM (pg_catalog.unnest($1)", row);
 	for (int i = 1; i < mirror->key.n; i++)
-		appendStringInfo(&sql, ", $%d", i + 1);
+		appendStringInfo(&sql, ", pg_catalog.unnest($%d)", i + 1);
 	appendStringInfoString(&sql, ") WITH ORDINALITY AS asked(key1");
 	for (int i = 1; i < mirror->key.n; i++)
 		appendStringInfo(&sql, ", key%d", i + 1);
