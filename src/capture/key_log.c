@@ -267,9 +267,8 @@ make_room(void)
 
 /* ---- adding ---- */
 
-/* The first change of this mirror in the transaction. */
 static void
-begin_target(QsArmed *armed)
+add_target(QsTarget *target)
 {
 	if (ntargets == targets_size)
 	{
@@ -282,11 +281,22 @@ begin_target(QsArmed *armed)
 		targets = larger;
 		targets_size = size;
 	}
-	qs_target_find_slot(&armed->target);
-	targets[ntargets] = armed->target;
-	armed->tag = ((uint32) ntargets << 2) | (armed->kind == QS_CHUNK_TEXTS ? 0 : armed->kind);
+	qs_target_find_slot(target);
+	targets[ntargets++] = *target;
+}
+
+/* The first change of this relation in the transaction; leaves share one target. */
+static void
+begin_target(QsArmed *armed)
+{
+	int			number = 0;
+
+	while (number < ntargets && targets[number].mirror != armed->target.mirror)
+		number++;
+	if (number == ntargets)
+		add_target(&armed->target);
+	armed->tag = ((uint32) number << 2) | (armed->kind == QS_CHUNK_TEXTS ? 0 : armed->kind);
 	armed->serial = serial;
-	ntargets++;
 }
 
 /* PRE_COMMIT has passed: another extension writes in its own callback. */

@@ -100,6 +100,24 @@ refuse_relation(Oid relid)
 	pg_unreachable();
 }
 
+/* An integer may have become a bigint since the table was mirrored. */
+static void
+use_types_of_today(QsMirrorRow *mirror)
+{
+	for (int i = 0; i < mirror->key.n; i++)
+	{
+		Oid			type = get_atttype(mirror->relid, mirror->key.attnums[i]);
+
+		if (!OidIsValid(type))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("a column of the key of mirrored table \"%s\" was dropped",
+							get_rel_name(mirror->relid)),
+					 errhint("Mirror the table anew with qdrant_unmirror and qdrant_mirror.")));
+		mirror->key.types[i] = getBaseType(type);
+	}
+}
+
 static QsMirrorRow *
 mirror_of(Oid relid)
 {
@@ -107,6 +125,7 @@ mirror_of(Oid relid)
 
 	if (mirror == NULL || !mirror->ours)
 		refuse_relation(relid);
+	use_types_of_today(mirror);
 	return mirror;
 }
 

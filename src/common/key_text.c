@@ -88,7 +88,14 @@ settings_of(Oid type, Oid output)
 		case BYTEAOID:
 			return SETTINGS_VARIABLES;
 	}
-	return output == F_TEXTOUT || output == F_ENUM_OUT ? SETTINGS_NONE : SETTINGS_ALL;
+	return output == F_ENUM_OUT ? SETTINGS_NONE : SETTINGS_ALL;
+}
+
+/* By the function's address: citext has one of its own that is textout. */
+static bool
+is_text_output(Oid output, const FmgrInfo *function)
+{
+	return function->fn_addr == textout || output == F_VARCHAROUT || output == F_BPCHAROUT;
 }
 
 QsKeyWriter *
@@ -106,9 +113,8 @@ qs_key_writer(const QsKeySpec *key, MemoryContext context)
 
 		getTypeOutputInfo(key->types[i], &output, &varlena);
 		fmgr_info_cxt(output, &writer->columns[i].output, context);
-		writer->columns[i].is_text = output == F_TEXTOUT || output == F_VARCHAROUT ||
-			output == F_BPCHAROUT;
-		settings = settings_of(key->types[i], output);
+		writer->columns[i].is_text = is_text_output(output, &writer->columns[i].output);
+		settings = writer->columns[i].is_text ? SETTINGS_NONE : settings_of(key->types[i], output);
 		writer->settings = Max(writer->settings, settings);
 	}
 	return writer;
@@ -428,8 +434,27 @@ qs_append_key_condition(StringInfo sql, const char *column, Oid type, const char
 										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 }
 
+Oid
+qs_key_text_family(Oid type)
+{
+	switch (type)
+	{
+		case VARCHAROID:
+			return TEXTOID;
+		case INT2OID:
+		case INT4OID:
+			return INT8OID;
+		default:
+			return type;
+	}
+}
+
 uint32
 qs_key_types_hash(const QsKeySpec *key)
 {
-	return hash_bytes((const unsigned char *) key->types, key->n * sizeof(Oid));
+	Oid			families[INDEX_MAX_KEYS];
+
+	for (int i = 0; i < key->n; i++)
+		families[i] = qs_key_text_family(key->types[i]);
+	return hash_bytes((const unsigned char *) families, key->n * sizeof(Oid));
 }

@@ -53,7 +53,10 @@ extern QsKey qs_key_text_id(const char *text, char **message);
  */
 extern void qs_append_key_condition(StringInfo sql, const char *column, Oid type, const char *text);
 
-/* Tells keys of other types: a chunk carries it. */
+/* One of the types in which a value has the same text: such a key may change its type. */
+extern Oid	qs_key_text_family(Oid type);
+
+/* Tells keys of other types, and thereby other texts: a chunk carries it. */
 extern uint32 qs_key_types_hash(const QsKeySpec *key);
 
 #endif							/* QS_KEY_TEXT_H */

@@ -9,6 +9,7 @@
  * of version 5 over a text of the key (common/key_text.h).
  */
 #include "qdrant_sync.h"
+#include "common/key_text.h"
 #include "mirror/key.h"
 #include "mirror/select_list.h"
 
@@ -38,10 +39,39 @@ refuse(Relation rel, int code, const char *why, const char *hint)
 
 /* ---- which columns ---- */
 
+/* Their texts are names, which follow search_path and renames. */
+static bool
+is_object_name(Oid type)
+{
+	switch (type)
+	{
+		case REGPROCOID:
+		case REGPROCEDUREOID:
+		case REGOPEROID:
+		case REGOPERATOROID:
+		case REGCLASSOID:
+		case REGTYPEOID:
+		case REGROLEOID:
+		case REGNAMESPACEOID:
+		case REGCONFIGOID:
+		case REGDICTIONARYOID:
+		case REGCOLLATIONOID:
+			return true;
+		default:
+			return false;
+	}
+}
+
 static void
 add_column(Relation rel, QsKeySpec *key, AttrNumber attnum)
 {
 	Form_pg_attribute attribute = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+
+	if (is_object_name(getBaseType(attribute->atttypid)))
+		refuse(rel, ERRCODE_FEATURE_NOT_SUPPORTED,
+			   psprintf("column \"%s\" of its key is of type %s, whose text is not always the same",
+						NameStr(attribute->attname), format_type_be(attribute->atttypid)),
+			   "Name other columns that are unique and not null with key => 'column, ...'.");
 
 	if (key->n == INDEX_MAX_KEYS)
 		refuse(rel, ERRCODE_TOO_MANY_COLUMNS, "its key has too many columns",
@@ -247,7 +277,7 @@ qs_key_same_ids(const QsKeySpec *a, const QsKeySpec *b)
 		return true;
 	for (int i = 0; i < a->n; i++)
 	{
-		if (a->types[i] != b->types[i])
+		if (qs_key_text_family(a->types[i]) != qs_key_text_family(b->types[i]))
 			return false;
 	}
 	return true;

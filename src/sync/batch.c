@@ -474,6 +474,19 @@ qs_is_rows_fault(int sqlerrcode)
 	return !is_definitions_fault(sqlerrcode) && !passes_by_itself(sqlerrcode);
 }
 
+/*
+ * Where the table changed since the definition was read, the next turn reads it
+ * again, and says what is wrong if that does not fit any more.
+ */
+static void
+stop_or_prepare_again(QsTask *task, const ErrorData *error)
+{
+	if (is_definitions_fault(error->sqlerrcode) && !task->stale)
+		qs_task_fail(task, "rows cannot be read: %s", error->message);
+	else
+		qs_task_retry_later(task, error->message);
+}
+
 static void
 reopen_all(QsTask *task, QsLane **lanes, int n)
 {
@@ -489,10 +502,7 @@ key_read_failed(QsTask *task, QsLane **lanes, int n, ErrorData *error)
 	else
 	{
 		reopen_all(task, lanes, n);
-		if (is_definitions_fault(error->sqlerrcode))
-			qs_task_fail(task, "rows cannot be read: %s", error->message);
-		else
-			qs_task_retry_later(task, error->message);
+		stop_or_prepare_again(task, error);
 	}
 }
 
@@ -657,10 +667,7 @@ range_read_failed(Read *read, ErrorData *error)
 	reopen_read(read);
 	if (qs_is_rows_fault(error->sqlerrcode))
 		return mark_range_by_keys(task, read->range);
-	if (is_definitions_fault(error->sqlerrcode))
-		qs_task_fail(task, "rows cannot be read: %s", error->message);
-	else
-		qs_task_retry_later(task, error->message);
+	stop_or_prepare_again(task, error);
 	return false;
 }
 

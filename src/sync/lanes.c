@@ -44,6 +44,7 @@ struct QsLanes
 	slist_head	dirty;
 	slist_node *last_dirty;		/* NULL: the queue is empty */
 	int			ndirty;
+	int64		weight;
 	QsDebtPaid	paid;
 	void	   *arg;
 };
@@ -78,8 +79,28 @@ qs_lanes_create(MemoryContext parent, QsDebtPaid paid, void *arg)
 void
 qs_lanes_free(QsLanes *lanes)
 {
-	total -= lanes->hash->members;
+	total -= lanes->weight;
 	MemoryContextDelete(lanes->context);
+}
+
+/* A lane with its links is about 150 bytes; a text adds as many for each 128 of its own. */
+static int
+weight_of(const QsLane *lane)
+{
+	return lane->text == NULL ? 1 : 2 + (int) (strlen(lane->text) / 128);
+}
+
+static void
+add_weight(QsLanes *lanes, int weight)
+{
+	lanes->weight += weight;
+	total += weight;
+}
+
+int64
+qs_lanes_weight(const QsLanes *lanes)
+{
+	return lanes->weight;
 }
 
 int
@@ -142,7 +163,7 @@ find_or_make(QsLanes *lanes, QsKey key, const char *text, bool *found)
 		entry->lane->key = key;
 		if (text != NULL)
 			entry->lane->text = MemoryContextStrdup(lanes->context, text);
-		total++;
+		add_weight(lanes, weight_of(entry->lane));
 	}
 	return entry->lane;
 }
@@ -216,10 +237,10 @@ qs_lanes_settle(QsLanes *lanes, QsLane *lane)
 	else
 	{
 		lanehash_delete(lanes->hash, lane->key);
+		add_weight(lanes, -weight_of(lane));
 		if (lane->text != NULL)
 			pfree(lane->text);
 		pfree(lane);
-		total--;
 	}
 	while (link != NULL)
 	{

@@ -66,7 +66,9 @@ extern void qs_lanes_free(QsLanes *lanes);
 extern int	qs_lanes_count(const QsLanes *lanes);	/* of all states */
 extern int	qs_lanes_dirty(const QsLanes *lanes);	/* in the dirty queue */
 
-extern int64 qs_lanes_total(void);	/* in all mirrors of this process */
+/* Their memory, in lanes without a text; of this mirror, and of all of this process. */
+extern int64 qs_lanes_weight(const QsLanes *lanes);
+extern int64 qs_lanes_total(void);
 
 /* Marks a key dirty for that debt.  text is copied. */
 extern void qs_lanes_mark(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt);

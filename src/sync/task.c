@@ -15,6 +15,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
+#include "mb/pg_wchar.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -39,6 +40,9 @@
 #define LONGEST_RESTART_MS (60 * 1000)
 
 #define SKIPPING_LOOK_MS 200
+
+/* Bytes of a key's text in the view of dead letters. */
+#define KEY_TEXT_SHOWN 1000
 
 static int	chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot);
 
@@ -319,10 +323,18 @@ qs_task_uuid_ids(const QsTask *task)
 	return task->row.key.rule != QS_KEY_INTEGER;
 }
 
+/* A long text is cut, for it would not fit into an index, and told by its point's id. */
 char *
 qs_task_key_text(const QsTask *task, const QsLane *lane)
 {
-	return lane->text ? pstrdup(lane->text) : qs_key_to_text(lane->key, qs_task_uuid_ids(task));
+	int			length = lane->text ? strlen(lane->text) : 0;
+
+	if (length == 0)
+		return qs_key_to_text(lane->key, qs_task_uuid_ids(task));
+	if (length <= KEY_TEXT_SHOWN)
+		return pstrdup(lane->text);
+	return psprintf("%.*s... (point %s)", pg_mbcliplen(lane->text, length, KEY_TEXT_SHOWN), lane->text,
+					qs_key_to_text(lane->key, true));
 }
 
 bool
@@ -368,18 +380,11 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	}
 }
 
-/*
- * What the mirror has in memory: keys, or chunks where many name the same keys.  A
- * key with its text counts as two.
- */
+/* What the mirror has in memory: keys, or chunks where many name the same keys. */
 static int
 held(const QsTask *task)
 {
-	int			lanes = qs_lanes_count(task->lanes);
-
-	if (task->row.key.rule == QS_KEY_HASHED)
-		lanes *= 2;
-	return Max(lanes, qs_outbox_shown(task->outbox));
+	return (int) Min(Max(qs_lanes_weight(task->lanes), qs_outbox_shown(task->outbox)), PG_INT32_MAX);
 }
 
 static bool
@@ -433,6 +438,7 @@ chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot)
 	Datum		value = slot_getattr(slot, 1, &isnull);
 	struct varlena *bytes = isnull ? NULL : PG_DETOAST_DATUM_PACKED(value);
 	QsChunk		chunk = {0};
+	int64		before_it = qs_lanes_weight(task->lanes);
 	int			n = 0;
 
 	if (bytes != NULL &&
@@ -441,7 +447,7 @@ chunk_shown(void *arg, QsDebt *debt, TupleTableSlot *slot)
 	{
 		debt->since = chunk.written_at;
 		mark_chunk(task, &chunk, debt);
-		n = chunk.n;
+		n = Max(chunk.n, (int) (qs_lanes_weight(task->lanes) - before_it));
 	}
 	else
 	{
@@ -564,6 +570,8 @@ prepare(QsTask *task)
 		qs_task_show_error(task, error->message);
 		task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
 	}
+	else if (error->hint != NULL)
+		qs_task_fail(task, "%s (%s)", error->message, error->hint);
 	else
 	{
 		qs_task_fail(task, "%s", error->message);

@@ -126,6 +126,7 @@ typedef struct QsTask
 	bool		sweeping;
 	int64		sweep_number;	/* the one under way */
 	bool		sweep_again;	/* keys were lost: start over */
+	int			page_ids;		/* how many ids to ask for; 0: not asked yet */
 	QsDebt	   *page;			/* suspects of the page under way; NULL: settled */
 	char	   *page_next;		/* offset after it */
 	bool		page_last;

@@ -38,7 +38,7 @@ class Keyed(Items):
             db.sql(f"INSERT INTO {table} ({', '.join(keys)}) VALUES {rows}")
         if mirror:
             self.mirror()
-        if mirror and live:
+        if mirror and live and rows:
             self.wait_state("live")
 
     def expected(self, where="true"):

@@ -11,6 +11,8 @@ def decode(chunk):
     if kind == 3:
         assert not body
         return [SWEEP]
+    if kind == 4:
+        return texts(body[4:])
     if kind == 2:
         assert body and len(body) % 16 == 0
         return [uuid.UUID(bytes=body[i:i + 16]) for i in range(0, len(body), 16)]
@@ -28,6 +30,28 @@ def decode(chunk):
         assert difference > 0
         keys.append(keys[-1] + difference)
     return keys
+
+
+def varint(body, at):
+    number = shift = 0
+    while True:
+        number |= (body[at] & 0x7F) << shift
+        shift, at = shift + 7, at + 1
+        if body[at - 1] < 0x80:
+            return number, at
+
+
+def texts(body):
+    """Of hashed keys: each after the bytes that it shares with the one before."""
+    found, text, at = [], b"", 0
+    while at < len(body):
+        shared, at = varint(body, at)
+        more, at = varint(body, at)
+        text = text[:shared] + body[at:at + more]
+        at += more
+        found.append(text.decode())
+    assert found and found == sorted(set(found), key=str.encode)
+    return found
 
 
 def make_readable(db, segment):
