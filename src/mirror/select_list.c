@@ -378,11 +378,11 @@ resolve_condition(ListSource *source)
 {
 	List	   *targets = parse_targets(source);
 	ParseState *pstate = start_analysis(source);
-	ResTarget  *target = linitial_node(ResTarget, targets);
+	ResTarget  *target = list_length(targets) == 1 ? linitial_node(ResTarget, targets) : NULL;
 	QsColumn   *column;
 	Node	   *expr;
 
-	if (list_length(targets) != 1 || target->name != NULL)
+	if (target == NULL || target->name != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("%s must be one condition", source->what)));
