@@ -14,6 +14,7 @@ import pytest
 
 from harness import wait_until
 from items import VECTOR, Items, end_worker
+from keyed import Keyed
 
 CLUSTER = {"conf": {"max_prepared_transactions": 40, "qdrant_sync.segment_size": "64kB", "deadlock_timeout": "50ms",
                     "checkpoint_timeout": "30s"}}
@@ -23,6 +24,35 @@ KEYS = 400
 # What concurrent sessions, prepared transactions and crashes may do to a statement.
 EXPECTED = (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable,
             psycopg.errors.SerializationFailure, psycopg.errors.QueryCanceled, psycopg.errors.RaiseException)
+
+
+# A second table with all that the first has not: a key of two columns, leaves on two levels, a filter, columns that do
+# not count.
+DOCS = (
+    "CREATE TABLE docs (kind text, no int, title text, n int NOT NULL DEFAULT 0, unmirrored int, deleted boolean NOT NULL "
+    "DEFAULT false, embedding real[], PRIMARY KEY (kind, no)) PARTITION BY LIST (kind)",
+    "CREATE TABLE docs_a PARTITION OF docs FOR VALUES IN ('a')",
+    "CREATE TABLE docs_b (unmirrored int, embedding real[], gone int, n int NOT NULL DEFAULT 0, title text, kind text NOT "
+    "NULL, deleted boolean NOT NULL DEFAULT false, no int NOT NULL)",
+    "ALTER TABLE docs_b DROP gone",
+    "ALTER TABLE docs ATTACH PARTITION docs_b FOR VALUES IN ('b', 'b b')",
+    "CREATE TABLE docs_rest PARTITION OF docs DEFAULT PARTITION BY HASH (no)",
+    "CREATE TABLE docs_0 PARTITION OF docs_rest FOR VALUES WITH (MODULUS 2, REMAINDER 0)",
+    "CREATE TABLE docs_1 PARTITION OF docs_rest FOR VALUES WITH (MODULUS 2, REMAINDER 1)",
+)
+KINDS = ("a", "b", "b b", "c", "", "\u00e9\"\\")
+LEAF = {"a": "docs_a", "b": "docs_b", "b b": "docs_b"}
+
+
+def make_docs(db):
+    for statement in DOCS:
+        db.sql(statement)
+    docs = Keyed.of(db, "docs")
+    docs.key, docs.hashed = ("kind", "no"), True
+    db.sql(f"INSERT INTO docs SELECT 'a', i, 'first', 0, 0, false, {VECTOR.format('i')} FROM generate_series(1, 50) i")
+    docs.mirror(payload="title, n", row_filter="NOT deleted")
+    docs.wait_state("live")
+    return docs
 
 
 class Session(threading.Thread):
@@ -120,19 +150,48 @@ class Session(threading.Thread):
 
     def truncate(self, conn):
         conn.execute("BEGIN")
-        conn.execute("TRUNCATE items")
+        conn.execute(self.rng.choice(["TRUNCATE items", "TRUNCATE docs", "TRUNCATE docs_b", "TRUNCATE docs_rest",
+                                      "TRUNCATE items, docs_1"]))
         self.statement(conn)
         conn.execute(self.rng.choice(["COMMIT", "ROLLBACK"]))
 
     def vacuum(self, conn):
-        conn.execute(self.rng.choice(["VACUUM items", "VACUUM FULL items", "ANALYZE items"]))
+        conn.execute(self.rng.choice(["VACUUM items", "VACUUM FULL items", "ANALYZE items", "VACUUM FULL docs_b",
+                                      "CLUSTER docs_a USING docs_a_pkey", "VACUUM docs"]))
 
     # --- statements ---
 
     def key(self):
         return self.rng.randrange(1, KEYS)
 
+    def document(self, conn):
+        """A statement about the second table, through its root or straight to a leaf."""
+        kind, other, no = self.rng.choice(KINDS), self.rng.choice(KINDS), self.rng.randrange(1, 60)
+        high = no + self.rng.randint(0, 12)
+        table = self.rng.choice(["docs", LEAF.get(kind, "docs_rest")])
+        rows = f"SELECT %s, i, 'd', 0, 0, i % 9 = 0, {VECTOR.format('i')} FROM generate_series({no}, {high}) i"
+        rows = f"INSERT INTO docs (kind, no, title, n, unmirrored, deleted, embedding) {rows.replace('% 9', '%% 9')}"
+        where = f"kind = %s AND no BETWEEN {no} AND {high}"
+        statements = {
+            "upsert": f"{rows} ON CONFLICT (kind, no) DO UPDATE SET n = docs.n + 1, deleted = false",
+            "insert": f"{rows} ON CONFLICT DO NOTHING",
+            "update": f"UPDATE {table} SET n = n + 1, title = 'changed {self.number}' WHERE {where}",
+            "nothing": f"UPDATE {table} SET unmirrored = unmirrored + 1, title = title WHERE {where}",
+            "delete": f"DELETE FROM {table} WHERE {where}",
+            "hide": f"UPDATE {table} SET deleted = NOT deleted WHERE {where} AND no %% 3 = 0",
+            "null": f"UPDATE {table} SET embedding = NULL WHERE {where} AND no %% 11 = 0",
+            "move": f"UPDATE docs d SET kind = %s WHERE {where} AND NOT EXISTS "
+                    "(SELECT FROM docs o WHERE o.kind = %s AND o.no = d.no)",
+            "renumber": f"UPDATE docs d SET no = no + 100 WHERE {where} AND NOT EXISTS "
+                        "(SELECT FROM docs o WHERE o.kind = d.kind AND o.no = d.no + 100)",
+        }
+        what = self.rng.choice(list(statements))
+        conn.execute(statements[what], (other, kind, other) if what == "move" else (kind,))
+
     def statement(self, conn):
+        if self.rng.random() < 0.4:
+            self.document(conn)
+            return
         key, other = self.key(), self.key()
         low, high = sorted((key, min(KEYS, key + self.rng.randint(0, 30))))
         kind = self.rng.choice(("upsert", "upsert", "insert", "update", "update", "vector", "delete", "rekey", "copy",
@@ -164,6 +223,7 @@ class Session(threading.Thread):
 @pytest.mark.timeout(24 * 3600)
 def test_random_workload_with_crashes(db, cluster, front, rng, seed, minutes):
     items = Items(db, rows=KEYS)
+    docs = make_docs(db)
     stop = threading.Event()
     sessions = [Session(db, number, rng.randrange(1 << 60), stop) for number in range(5)]
     killer = random.Random(rng.randrange(1 << 60))
@@ -198,10 +258,12 @@ def test_random_workload_with_crashes(db, cluster, front, rng, seed, minutes):
     what = f"seed {seed}: {counts}, {[s.done for s in sessions]}"
     try:
         items.converged(60, where="embedding IS NOT NULL")
+        docs.equal(60, where="NOT deleted")
     except AssertionError as e:
         raise AssertionError(f"{what}\n{e}") from None
-    assert items.dead_letters() == {}, what
+    assert items.dead_letters() == docs.dead_letters() == {}, what
     assert items.wait() is True
+    assert docs.wait() is True
     done = {}
     for session in sessions:
         for kind, n in session.done.items():
