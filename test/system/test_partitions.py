@@ -11,7 +11,6 @@ from items import VECTOR, Items, end_worker, points_path
 from keyed import Keyed
 
 faults = pytest.mark.faults
-ddl = pytest.mark.skip("until DDL is watched")
 
 CLUSTER = {"conf": {"qdrant_sync.segment_size": "64kB", "max_prepared_transactions": 5}, "wal_level": "logical"}
 
@@ -402,7 +401,6 @@ def test_rows_and_truncate_through_an_apply_worker(db, cluster, kind):
 
 # --- leaves that come and go ---
 
-@ddl
 @pytest.mark.parametrize("how", ["", " CONCURRENTLY"])
 def test_leaf_that_is_detached_and_attached_with_its_rows(db, how):
     items = make(db, "range")
@@ -418,7 +416,6 @@ def test_leaf_that_is_detached_and_attached_with_its_rows(db, how):
     assert items.converged() == 300
 
 
-@ddl
 def test_leaf_that_is_dropped(db):
     items = make(db, "range")
     db.sql("BEGIN; DROP TABLE items_0; ROLLBACK")
@@ -428,7 +425,6 @@ def test_leaf_that_is_dropped(db):
     items.wait_state("live")
 
 
-@ddl
 def test_leaves_made_later_on_several_levels(db, items):
     db.sql("DELETE FROM items WHERE id >= 300")
     db.sql("CREATE TABLE items_3 PARTITION OF items FOR VALUES FROM (1000) TO (3000) PARTITION BY RANGE (id)")
