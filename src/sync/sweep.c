@@ -58,11 +58,15 @@ qs_task_want_sweep(QsTask *task)
 		task->wait_sweep = qs_task_sweep_wanted(task);
 }
 
-/* The first filling of a collection that this mirror made has nothing to find. */
+/*
+ * The first filling of a collection that this mirror made has nothing to find.  One
+ * that begins again, as after a TRUNCATE, has: what the first had sent.
+ */
 static bool
 scroll_is_needed(const QsTask *task)
 {
-	return !(task->progress.collection_made && task->progress.sweep_done == 0);
+	return !(task->progress.collection_made && task->progress.sweep_done == 0 &&
+			 qs_task_sweep_wanted(task) <= 1);
 }
 
 static void

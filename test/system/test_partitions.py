@@ -204,6 +204,21 @@ def test_leaf_that_is_dropped_in_mid_filling(db, front):
 
 # --- TRUNCATE ---
 
+@faults
+@pytest.mark.parametrize("kind", ["plain", "partitioned"])
+def test_table_that_is_truncated_in_its_first_filling_leaves_nothing_behind(db, front, kind):
+    """The filling begins again, and has to find what it had sent before."""
+    items = make(db, rows=0, mirror=False) if kind == "partitioned" else Items(db, mirror=False)
+    items_insert(db, 1, 6_000)
+    front.faults.fault("delay", method="PUT", path_regex=points_path(items), times=None, seconds=0.03)
+    items.mirror()
+    wait_until(lambda: len(items.requests()) > 8, what="a part of the filling")
+    db.sql("BEGIN; TRUNCATE items; INSERT INTO items SELECT i, 'new', 0, '{1,2,3,4}' FROM generate_series(5990, 6010) i; COMMIT")
+    front.faults.clear_faults()
+    assert items.converged(60) == 21
+    items.wait_state("live")
+
+
 TRUNCATES = {
     "alone": "TRUNCATE items",
     "and again": "BEGIN; TRUNCATE items; INSERT INTO items (id, title, embedding) SELECT i, 'again', '{1,2,3,4}' "
