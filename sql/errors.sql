@@ -20,10 +20,16 @@ CREATE TEMP TABLE a_temporary (id bigint PRIMARY KEY, embedding real[]);
 SELECT qdrant_mirror('a_temporary');
 CREATE UNLOGGED TABLE an_unlogged (id bigint PRIMARY KEY, embedding real[]);
 SELECT qdrant_mirror('an_unlogged');
-CREATE TABLE a_partitioned (id bigint PRIMARY KEY, embedding real[]) PARTITION BY HASH (id);
-CREATE TABLE a_partition PARTITION OF a_partitioned FOR VALUES WITH (MODULUS 1, REMAINDER 0);
-SELECT qdrant_mirror('a_partitioned');
+CREATE TABLE a_partitioned (id bigint, embedding real[]) PARTITION BY HASH (id);
+CREATE TABLE a_partition PARTITION OF a_partitioned FOR VALUES WITH (MODULUS 2, REMAINDER 0);
 SELECT qdrant_mirror('a_partition');
+CREATE UNLOGGED TABLE an_unlogged_partition PARTITION OF a_partitioned FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+SELECT qdrant_mirror('a_partitioned');
+DROP TABLE an_unlogged_partition;
+CREATE FOREIGN TABLE a_foreign_partition PARTITION OF a_partitioned FOR VALUES WITH (MODULUS 2, REMAINDER 1) SERVER qdrant;
+SELECT qdrant_mirror('a_partitioned');
+CREATE FOREIGN TABLE a_foreign (id bigint, embedding real[]) SERVER qdrant;
+SELECT qdrant_mirror('a_foreign');
 CREATE TABLE a_parent (id bigint PRIMARY KEY, embedding real[]);
 CREATE TABLE a_child () INHERITS (a_parent);
 SELECT qdrant_mirror('a_parent');
@@ -37,10 +43,36 @@ SELECT qdrant_mirror('qdrant_internal.mirror');
 -- Keys.
 CREATE TABLE no_key (id bigint, embedding real[]);
 SELECT qdrant_mirror('no_key');
-CREATE TABLE two_keys (a bigint, b bigint, embedding real[], PRIMARY KEY (a, b));
-SELECT qdrant_mirror('two_keys');
-CREATE TABLE text_key (id text PRIMARY KEY, embedding real[]);
-SELECT qdrant_mirror('text_key');
+CREATE TABLE keys (
+	id bigint PRIMARY KEY,
+	sku text NOT NULL,
+	maybe text UNIQUE,
+	in_part text NOT NULL,
+	lowered text NOT NULL,
+	a integer NOT NULL,
+	b integer NOT NULL,
+	relation regclass UNIQUE NOT NULL,
+	embedding real[],
+	UNIQUE (a, b)
+);
+CREATE UNIQUE INDEX ON keys (in_part) WHERE id > 0;
+CREATE UNIQUE INDEX ON keys (lower(lowered));
+SELECT qdrant_mirror('keys', key => 'sku');
+SELECT qdrant_mirror('keys', key => 'maybe');
+SELECT qdrant_mirror('keys', key => 'in_part');
+SELECT qdrant_mirror('keys', key => 'lowered');
+SELECT qdrant_mirror('keys', key => 'a');
+SELECT qdrant_mirror('keys', key => 'id, a');
+SELECT qdrant_mirror('keys', key => 'a, a');
+SELECT qdrant_mirror('keys', key => 'idd');
+SELECT qdrant_mirror('keys', key => 'lower(sku)');
+SELECT qdrant_mirror('keys', key => 'id AS key');
+SELECT qdrant_mirror('keys', key => 'id::numeric');
+SELECT qdrant_mirror('keys', key => 'ctid');
+SELECT qdrant_mirror('keys', key => '*');
+SELECT qdrant_mirror('keys', key => '');
+SELECT qdrant_mirror('keys', key => 'relation');
+SELECT qdrant_mirror('keys', key => 'a, b, id, sku, maybe, in_part, lowered, relation, embedding');
 
 -- Vectors.
 CREATE TABLE docs (id bigint PRIMARY KEY, title text, words text[], made timestamptz, embedding real[]);
@@ -80,9 +112,16 @@ SELECT qdrant_mirror('docs', payload => 'title AS _qs_key');
 CREATE FUNCTION looks_immutable(n integer DEFAULT random()::integer) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT $1';
 SELECT qdrant_mirror('docs', payload => 'looks_immutable() AS n');
 
--- What is not built yet is refused by name.
-SELECT qdrant_mirror('docs', row_filter => 'title IS NOT NULL');
-SELECT qdrant_mirror('docs', key => 'id');
+-- Filters.
+SELECT qdrant_mirror('docs', row_filter => '');
+SELECT qdrant_mirror('docs', row_filter => 'title');
+SELECT qdrant_mirror('docs', row_filter => 'titel IS NOT NULL');
+SELECT qdrant_mirror('docs', row_filter => 'title IS NOT NULL, id > 0');
+SELECT qdrant_mirror('docs', row_filter => 'title IS NOT NULL AS filter');
+SELECT qdrant_mirror('docs', row_filter => 'made < now()');
+SELECT qdrant_mirror('docs', row_filter => 'id IN (SELECT id FROM docs)');
+SELECT qdrant_mirror('docs', row_filter => 'count(*) > 1');
+SELECT qdrant_mirror('docs', row_filter => 'ctid IS NULL');
 
 -- Collections.
 SELECT qdrant_mirror('docs', distance => 'Hamming');
@@ -137,6 +176,7 @@ SELECT qdrant_resume('docs');
 DROP TRIGGER by_hand ON docs;
 
 DROP VIEW a_view;
-DROP TABLE an_unlogged, a_partitioned, a_parent, a_child, a_forced, no_key, two_keys, text_key, docs, no_vector, two_vectors;
+DROP FOREIGN TABLE a_foreign;
+DROP TABLE an_unlogged, a_partitioned, a_parent, a_child, a_forced, no_key, keys, docs, no_vector, two_vectors;
 DROP FUNCTION looks_immutable;
 DROP EXTENSION qdrant_sync CASCADE;

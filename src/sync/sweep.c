@@ -560,17 +560,6 @@ adapt_range(QsTask *task, int rows)
 		task->range_blocks /= 2;
 }
 
-/* Dropped while it was read: there is nothing behind the cursor any more. */
-static void
-leave_gone_leaf(QsTask *task)
-{
-	Oid			file;
-	BlockNumber blocks;
-
-	if (look_at_leaf(task->progress.backfill_leaf, &file, &blocks) == LOOK_GONE)
-		task->progress.backfill_end = task->backfill_cursor;
-}
-
 void
 qs_sweep_read(QsTask *task)
 {
@@ -591,7 +580,6 @@ qs_sweep_read(QsTask *task)
 							   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200));
 		range->rows = 0;
 		range->end = range->block;
-		leave_gone_leaf(task);
 	}
 	else
 	{
