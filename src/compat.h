@@ -139,4 +139,10 @@ typedef Oid RelFileNumber;
 #define qs_database_ownercheck(oid, role) pg_database_ownercheck(oid, role)
 #endif
 
+/* 17 has infinite intervals. */
+#include "datatype/timestamp.h"
+#ifndef INTERVAL_NOT_FINITE
+#define INTERVAL_NOT_FINITE(interval) false
+#endif
+
 #endif							/* QS_COMPAT_H */

@@ -231,6 +231,23 @@ qs_from_utf8(const char *utf8, const char **text)
 									  (unsigned char *) unconstify(char *, *text), size, true) == length;
 }
 
+/* A message with bytes of no encoding would hide a whole view from who reads UTF-8. */
+char *
+qs_ascii_only(const char *text)
+{
+	StringInfoData ascii;
+
+	initStringInfo(&ascii);
+	for (; *text != '\0'; text++)
+	{
+		if (IS_HIGHBIT_SET(*text))
+			appendStringInfo(&ascii, "\\x%02x", (unsigned char) *text);
+		else
+			appendStringInfoChar(&ascii, *text);
+	}
+	return ascii.data;
+}
+
 char *
 qs_append_json_string(StringInfo out, const char *text, int length)
 {

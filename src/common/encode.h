@@ -30,7 +30,7 @@ extern bool qs_append_doubles(StringInfo out, const double *values, int n, int *
  *		bool, int2, int4, int8, oid, float4, float8		true, 12, 0.1
  *		numeric			number if Qdrant keeps it exactly, that is an integer of
  *						64 bits or what a double gives back; else a string
- *		text and its kin, enum, name					string
+ *		text and its kin, enum, name, "char"			string
  *		date, timestamp, timestamptz, time, timetz		ISO 8601: "2026-11-23",
  *						"2026-11-23T04:00:00.5", the same with "Z", "04:00:00"
  *		interval		ISO 8601: "P1Y2M3DT4H5M6S"
@@ -38,14 +38,19 @@ extern bool qs_append_doubles(StringInfo out, const double *values, int n, int *
  *		json, jsonb		as it is
  *		point			{"lon":x,"lat":y}
  *		arrays			arrays, nested; pgvector's vector, too
+ *		composite types	objects, of their attributes
+ *		extensions' types that are cast to json (hstore, geometry)	as that,
+ *						a GeoJSON point as a point
  *		all others		what the type's output function writes, as a string
  *
  * null: NaN, infinities, and dates that RFC 3339 has no text for (infinity, BC,
  * after 9999).  A domain is written as its base type.
+ *
+ * depth: objects of the payload that the field is in, beside the payload itself.
  */
 typedef struct QsPayloadWriter QsPayloadWriter;
 
-extern QsPayloadWriter *qs_payload_writer(Oid type, MemoryContext context);
+extern QsPayloadWriter *qs_payload_writer(Oid type, int depth, MemoryContext context);
 
 /*
  * Appends a value that is not NULL as JSON.  NULL where done; else a message, and
@@ -59,6 +64,9 @@ extern char *qs_append_json_string(StringInfo out, const char *text, int length)
 
 /* *utf8 is text itself or palloc'd.  NULL or a message. */
 extern char *qs_to_utf8(const char *text, int length, const char **utf8, int *utf8_length);
+
+/* For messages: the text with \xNN for each byte that is no ASCII; palloc'd. */
+extern char *qs_ascii_only(const char *text);
 
 /*
  * UTF-8 from outside in the database's encoding: *text, itself or palloc'd.  False

@@ -3,12 +3,13 @@
  *		Payload values to JSON; encode.h has the table of types.
  *
  * Sync worker.  The usual types are written directly, the others by their output
- * function.  Refuses, by a message, JSON that Qdrant's parser would refuse the
- * whole batch for.
+ * function; JSON is in json_text.c, composite types are in composite.c, extensions'
+ * types that are cast to json in cast_json.c.
  */
 #include "qdrant_sync.h"
 #include "common/encode.h"
 #include "common/vector.h"
+#include "common/payload_writer.h"
 
 #include <math.h>
 
@@ -16,6 +17,7 @@
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "datatype/timestamp.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -30,7 +32,7 @@
 #include "utils/uuid.h"
 
 /*
- * Qdrant's parser refuses the 128th level, and four are around a payload's value:
+ * Qdrant's parser refuses the 128th level, and four are around a payload's field:
  * {"points":[{"payload":{…}}]}.
  */
 #define JSON_MAX_DEPTH 123
@@ -44,24 +46,6 @@
 
 /* Longest text of a number, date or time that is written directly. */
 #define SHORT_TEXT 64
-
-typedef char *(*AppendFunction) (StringInfo out, Datum value, QsPayloadWriter *writer);
-
-/* varlena: the value may be toasted, and its size is looked at first. */
-struct QsPayloadWriter
-{
-	AppendFunction append;
-	bool		varlena;
-	FmgrInfo	output;			/* of types that are written as their text */
-	int			json_depth;		/* how deep a JSON value may nest here */
-
-	/* arrays */
-	QsPayloadWriter *element;
-	Oid			element_type;
-	int16		element_length;
-	bool		element_by_value;
-	char		element_align;
-};
 
 /*
  * What output functions of the other types look at, those of ranges and composites
@@ -277,13 +261,42 @@ append_text(StringInfo out, Datum value, QsPayloadWriter *writer)
 	return qs_append_json_string(out, VARDATA_ANY(text), VARSIZE_ANY_EXHDR(text));
 }
 
-/* All types that we do not know: text is never wrong, only less useful. */
+/*
+ * All types that we do not know: text is never wrong, only less useful.  Of what an
+ * output function made, nobody has checked the encoding.
+ */
 static char *
 append_output(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
 	char	   *text = OutputFunctionCall(&writer->output, value);
+	int			length = strlen(text);
 
+	if (GetDatabaseEncoding() == PG_UTF8 && !pg_verify_mbstr(PG_UTF8, text, length, true))
+		return pstrdup("the type's output function wrote what is not valid UTF-8");
+	return qs_append_json_string(out, text, length);
+}
+
+/* "char" is a byte; 16 and later write one that is no ASCII so, and 15 writes the byte. */
+static char *
+append_char(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	unsigned char byte = (unsigned char) DatumGetChar(value);
+	char		text[8];
+
+	if (IS_HIGHBIT_SET(byte))
+		snprintf(text, sizeof(text), "\\%03o", byte);
+	else
+		snprintf(text, sizeof(text), "%c", byte);
 	return qs_append_json_string(out, text, strlen(text));
+}
+
+/* Infinite ones are there from 17 on. */
+static char *
+append_interval(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	if (INTERVAL_NOT_FINITE(DatumGetIntervalP(value)))
+		return append_null(out);
+	return append_output(out, value, writer);
 }
 
 static char *
@@ -458,129 +471,13 @@ append_timetz(StringInfo out, Datum value, QsPayloadWriter *writer)
 
 /* --- JSON --- */
 
-/* -1: not four hexadecimal digits. */
-static int
-hex4(const char *text, const char *end)
-{
-	int			value = 0;
-
-	for (int i = 0; i < 4; i++)
-	{
-		if (text + i >= end || !isxdigit((unsigned char) text[i]))
-			return -1;
-		value = value * 16 + (isdigit((unsigned char) text[i]) ? text[i] - '0' :
-							  (text[i] | 0x20) - 'a' + 10);
-	}
-	return value;
-}
-
-/*
- * text is behind "\u".  Type json takes a surrogate without its other half, and
- * Qdrant's parser does not.  *text moves behind the escape.
- */
-static bool
-check_unicode_escape(const char **text, const char *end)
-{
-	int			code = hex4(*text, end);
-
-	*text += 4;
-	if (code < 0xd800 || code > 0xdfff)
-		return true;
-	if (code > 0xdbff || end - *text < 6 || (*text)[0] != '\\' || (*text)[1] != 'u')
-		return false;
-	code = hex4(*text + 2, end);
-	*text += 6;
-	return code >= 0xdc00 && code <= 0xdfff;
-}
-
-/* text is behind the opening quote; moves behind the closing one. */
-static bool
-check_string(const char **text, const char *end)
-{
-	while (*text < end && **text != '"')
-	{
-		if (**text != '\\')
-		{
-			(*text)++;
-			continue;
-		}
-		*text += 2;
-		if ((*text)[-1] == 'u' && !check_unicode_escape(text, end))
-			return false;
-	}
-	(*text)++;
-	return true;
-}
-
-/* Qdrant's parser refuses a number that a double cannot hold, such as 1e400. */
-static bool
-check_number(const char **text, const char *end)
-{
-	const char *start = *text;
-	bool		exponent = false;
-	char	   *copy;
-	bool		finite;
-
-	while (*text < end && strchr("+-.0123456789eE", **text) != NULL && **text != '\0')
-		exponent |= (*(*text)++ | 0x20) == 'e';
-	if (!exponent && *text - start < DOUBLE_MAX_TEXT)
-		return true;
-	copy = pnstrdup(start, *text - start);
-	finite = isfinite(strtod(copy, NULL));
-	pfree(copy);
-	return finite;
-}
-
-/* text is valid as PostgreSQL's types json and jsonb are. */
-static char *
-check_json(const char *text, const char *end, int max_depth)
-{
-	int			depth = 0;
-
-	while (text < end)
-	{
-		char		c = *text;
-
-		if ((c >= '0' && c <= '9') || c == '-')
-		{
-			if (!check_number(&text, end))
-				return pstrdup("the JSON value has a number beyond a double's range");
-			continue;
-		}
-		text++;
-		if (c == '"' && !check_string(&text, end))
-			return pstrdup("the JSON value has half of a surrogate pair");
-		if ((c == '{' || c == '[') && ++depth > max_depth)
-			return psprintf("the JSON value nests deeper than %d levels", max_depth);
-		if (c == '}' || c == ']')
-			depth--;
-	}
-	return NULL;
-}
-
-/*
- * Looked at in the database's encoding: all of those keep ASCII bytes for ASCII
- * characters.
- */
-static char *
-append_json_text(StringInfo out, const char *text, int length, QsPayloadWriter *writer)
-{
-	char	   *message = check_json(text, text + length, writer->json_depth);
-
-	if (message == NULL)
-		message = qs_to_utf8(text, length, &text, &length);
-	if (message == NULL)
-		appendBinaryStringInfo(out, text, length);
-	return message;
-}
-
 /* Keys that come twice are left so: the last one wins, there as here. */
 static char *
 append_json(StringInfo out, Datum value, QsPayloadWriter *writer)
 {
 	struct varlena *json = PG_DETOAST_DATUM_PACKED(value);
 
-	return append_json_text(out, VARDATA_ANY(json), VARSIZE_ANY_EXHDR(json), writer);
+	return qs_append_json_text(out, VARDATA_ANY(json), VARSIZE_ANY_EXHDR(json), writer->json_depth);
 }
 
 static char *
@@ -589,7 +486,7 @@ append_jsonb(StringInfo out, Datum value, QsPayloadWriter *writer)
 	Jsonb	   *jsonb = DatumGetJsonbP(value);
 	char	   *text = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
 
-	return append_json_text(out, text, strlen(text), writer);
+	return qs_append_json_text(out, text, strlen(text), writer->json_depth);
 }
 
 /* --- arrays --- */
@@ -668,7 +565,7 @@ append_pgvector(StringInfo out, Datum value, QsPayloadWriter *writer)
 typedef struct DirectType
 {
 	Oid			type;
-	AppendFunction append;
+	QsAppendFunction append;
 } DirectType;
 
 static const DirectType direct_types[] = {
@@ -691,12 +588,20 @@ static const DirectType direct_types[] = {
 	{TIMESTAMPTZOID, append_timestamptz},
 	{TIMEOID, append_time},
 	{TIMETZOID, append_timetz},
+	{INTERVALOID, append_interval},
+	{CHAROID, append_char},
 	{JSONOID, append_json},
 	{JSONBOID, append_jsonb},
 };
 
+static char *
+append_too_deep(StringInfo out, Datum value, QsPayloadWriter *writer)
+{
+	return psprintf("the type %s nests deeper than Qdrant takes", format_type_be(writer->type));
+}
+
 /* citext and its like are text with operators of their own. */
-static AppendFunction
+static QsAppendFunction
 find_append_function(Oid type, Oid output, Oid element_type)
 {
 	for (int i = 0; i < lengthof(direct_types); i++)
@@ -704,6 +609,8 @@ find_append_function(Oid type, Oid output, Oid element_type)
 			return direct_types[i].append;
 	if (OidIsValid(element_type))
 		return append_array;
+	if (get_typtype(type) == TYPTYPE_COMPOSITE)
+		return qs_append_composite;
 	if (output == F_TEXTOUT)
 		return append_text;
 	if (qs_vector_type(type) == QS_VECTOR_PGVECTOR)
@@ -712,31 +619,41 @@ find_append_function(Oid type, Oid output, Oid element_type)
 }
 
 /* An array's element may nest less deep, by the most dimensions an array has. */
-static QsPayloadWriter *
-make_writer(Oid type, int json_depth, MemoryContext context)
+static void
+make_element_writer(QsPayloadWriter *writer)
+{
+	get_typlenbyvalalign(writer->element_type, &writer->element_length,
+						 &writer->element_by_value, &writer->element_align);
+	writer->element = qs_make_payload_writer(writer->element_type, writer->json_depth - MAXDIM,
+											 writer->context);
+}
+
+QsPayloadWriter *
+qs_make_payload_writer(Oid type, int json_depth, MemoryContext context)
 {
 	QsPayloadWriter *writer = MemoryContextAllocZero(context, sizeof(QsPayloadWriter));
 	Oid			output;
 
-	type = getBaseType(type);
-	getTypeOutputInfo(type, &output, &writer->varlena);
-	fmgr_info_cxt(output, &writer->output, context);
+	writer->type = getBaseType(type);
+	writer->context = context;
 	writer->json_depth = json_depth;
-	writer->element_type = get_element_type(type);
-	writer->append = find_append_function(type, output, writer->element_type);
-	if (writer->append == append_array)
-	{
-		get_typlenbyvalalign(writer->element_type, &writer->element_length,
-							 &writer->element_by_value, &writer->element_align);
-		writer->element = make_writer(writer->element_type, json_depth - MAXDIM, context);
-	}
+	writer->element_type = get_element_type(writer->type);
+	getTypeOutputInfo(writer->type, &output, &writer->varlena);
+	writer->append = find_append_function(writer->type, output, writer->element_type);
+	fmgr_info_cxt(output, &writer->output, context);
+	if (json_depth <= 0)
+		writer->append = append_too_deep;
+	else if (writer->append == append_array)
+		make_element_writer(writer);
+	else if (writer->append == append_output)
+		qs_use_cast_to_json(writer);
 	return writer;
 }
 
 QsPayloadWriter *
-qs_payload_writer(Oid type, MemoryContext context)
+qs_payload_writer(Oid type, int depth, MemoryContext context)
 {
-	return make_writer(type, JSON_MAX_DEPTH, context);
+	return qs_make_payload_writer(type, JSON_MAX_DEPTH - depth, context);
 }
 
 Size

@@ -11,6 +11,7 @@
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
 #include "mirror/indexes.h"
+#include "mirror/field_names.h"
 #include "mirror/key.h"
 #include "mirror/select_list.h"
 #include "mirror/table.h"
@@ -68,16 +69,10 @@ check_vector_type(const QsColumn *column)
 				 errhint("Vectors are of type " VECTOR_TYPES ". A jsonb of indices and values is a sparse vector.")));
 }
 
-/* A value that has no type of its own cannot be written; some names are ours. */
+/* A value that has no type of its own cannot be written. */
 static void
-check_payload_column(const QsColumn *column)
+check_payload_type(const QsColumn *column)
 {
-	if (strncmp(column->name, "_qs_", 4) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_RESERVED_NAME),
-				 errmsg("the name \"%s\" is reserved", column->name),
-				 errdetail("Names that begin with \"_qs_\" are used by %s itself.", QS_EXTENSION),
-				 errhint("Give the column another name with AS.")));
 	if (get_typtype(column->type) == TYPTYPE_PSEUDO)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -190,8 +185,8 @@ resolve_payload(Relation rel, const char *payload, List *vectors, Oid plan_as)
 	else
 		columns = qs_select_list(rel, "payload", payload, false, plan_as);
 	foreach(lc, columns)
-		check_payload_column(lfirst(lc));
-	return columns;
+		check_payload_type(lfirst(lc));
+	return qs_payload_fields(columns);
 }
 
 static bool

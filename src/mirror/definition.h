@@ -15,6 +15,8 @@
 typedef struct QsColumn
 {
 	char	   *name;			/* in the point; NULL: the unnamed vector */
+	bool		renamed;		/* the name was given with AS */
+	List	   *path;			/* a payload's field: its name's parts, outermost first */
 	char	   *expression;		/* canonical SQL over the row's columns, every name
 								 * in it quoted and schema-qualified as needed */
 	AttrNumber	attnum;			/* a plain column's; 0: an expression */

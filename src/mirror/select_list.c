@@ -168,25 +168,6 @@ refuse_unfit(ParseState *pstate, const ListSource *source, Node *item, Node *exp
 			   "an expression that is not immutable");
 }
 
-/* Later versions give these a meaning. */
-static void
-check_name(ParseState *pstate, const ResTarget *target)
-{
-	if (target->name == NULL)
-		return;
-	if (strchr(target->name, '.') != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a nested name (\"%s\") is not supported yet", target->name),
-				 parser_errposition(pstate, target->location)));
-	if (strncmp(target->name, "_qs_", 4) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_RESERVED_NAME),
-				 errmsg("the name \"%s\" is reserved", target->name),
-				 errdetail("Names that begin with \"_qs_\" are used by %s itself.", QS_EXTENSION),
-				 parser_errposition(pstate, target->location)));
-}
-
 static void
 set_type(QsColumn *column, Oid type, int32 typmod)
 {
@@ -275,8 +256,8 @@ resolve_item(ParseState *pstate, const ListSource *source, ResTarget *target, bo
 		column = qs_plain_column(source->rel, ((Var *) expr)->varattno);
 	else
 		column = make_expression(source, expr);
-	check_name(pstate, target);
-	if (target->name != NULL)
+	column->renamed = target->name != NULL;
+	if (column->renamed)
 		column->name = pstrdup(target->name);
 	else if (sole && source->sole_unnamed)
 		column->name = NULL;
@@ -429,7 +410,7 @@ qs_select_list_text(List *columns, bool always_named)
 		appendStringInfo(&text, "%s%s", text.len > 0 ? ", " : "", column->expression);
 		if (column->name == NULL)
 			continue;
-		if (always_named || strcmp(column->expression, quote_identifier(column->name)) != 0)
+		if (always_named || column->renamed)
 			appendStringInfo(&text, " AS %s", quote_identifier(column->name));
 	}
 	return text.data;

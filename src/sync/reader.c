@@ -51,6 +51,17 @@ copy_vectors(QsReader *reader, const QsDefinition *definition)
 	reader->named |= reader->nvectors > 1;
 }
 
+static List *
+copy_path(List *path)
+{
+	List	   *copy = NIL;
+	ListCell   *cell;
+
+	foreach(cell, path)
+		copy = lappend(copy, pstrdup(lfirst(cell)));
+	return copy;
+}
+
 /* "*" is expanded when the plans are made: the table's columns are sure only under its lock. */
 static void
 copy_payload(QsReader *reader, const QsDefinition *definition)
@@ -58,6 +69,7 @@ copy_payload(QsReader *reader, const QsDefinition *definition)
 	ListCell   *cell;
 
 	reader->payload_all = definition->payload_all;
+	reader->omit_nulls = definition->omit_nulls;
 	if (reader->payload_all)
 		return;
 	reader->ndefined = list_length(definition->payload);
@@ -68,6 +80,7 @@ copy_payload(QsReader *reader, const QsDefinition *definition)
 		QsReadField *payload = &reader->defined[foreach_current_index(cell)];
 
 		payload->name = copy_string(column->name);
+		payload->path = copy_path(column->path);
 		payload->expression = copy_string(column->expression);
 		payload->attnum = column->attnum;
 	}
@@ -155,21 +168,14 @@ qs_reader_column(QsReader *reader, AttrNumber attnum, const char *expression)
 	return quote_identifier(name);
 }
 
-/* before, then the name as a JSON string, then a colon. */
+/* The name as a JSON string, then a colon. */
 static char *
-name_prefix(const char *before, const char *name)
+name_prefix(const char *name)
 {
 	StringInfoData prefix;
-	char	   *message;
 
 	initStringInfo(&prefix);
-	appendStringInfoString(&prefix, before);
-	message = qs_append_json_string(&prefix, name, strlen(name));
-	if (message != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-				 errmsg("column name \"%s\" cannot be sent: %s", name, message)));
-	appendStringInfoChar(&prefix, ':');
+	qs_append_key(&prefix, name);
 	return prefix.data;
 }
 
@@ -181,7 +187,7 @@ compile_vectors(QsReader *reader)
 	{
 		QsReadVector *vector = &reader->vectors[i];
 
-		vector->prefix = name_prefix("", vector->name != NULL ? vector->name : "");
+		vector->prefix = name_prefix(vector->name != NULL ? vector->name : "");
 		vector->label = vector->attnum != InvalidAttrNumber ?
 			get_attname(reader->relid, vector->attnum, true) : vector->name;
 		if (vector->label == NULL)
@@ -211,11 +217,14 @@ expand_all_columns(QsReader *reader)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
 
+		QsReadField *field = &reader->payload[reader->npayload];
+
 		if (attribute->attisdropped || is_vector_attribute(reader, attribute->attnum) ||
 			qs_is_vector_type(attribute->atttypid))
 			continue;
-		reader->payload[reader->npayload].name = pstrdup(NameStr(attribute->attname));
-		reader->payload[reader->npayload].attnum = attribute->attnum;
+		field->name = pstrdup(NameStr(attribute->attname));
+		field->path = list_make1(field->name);
+		field->attnum = attribute->attnum;
 		reader->npayload++;
 	}
 	relation_close(relation, NoLock);
@@ -233,12 +242,8 @@ compile_payload(QsReader *reader)
 		memcpy(reader->payload, reader->defined, reader->ndefined * sizeof(QsReadField));
 	}
 	for (int i = 0; i < reader->npayload; i++)
-	{
-		QsReadField *column = &reader->payload[i];
-
-		column->prefix = name_prefix(i > 0 ? "," : "", column->name);
-		column->prefix_length = strlen(column->prefix);
-	}
+		reader->payload[i].keys = qs_field_keys(reader->payload[i].path,
+												i > 0 ? reader->payload[i - 1].path : NIL);
 }
 
 static char *

@@ -13,6 +13,7 @@
 #include "common/encode.h"
 #include "common/key_text.h"
 #include "common/vector.h"
+#include "sync/fields.h"
 #include "sync/rows.h"
 
 /*
@@ -49,11 +50,11 @@ typedef struct QsReadVector
 typedef struct QsReadField
 {
 	char	   *name;
+	List	   *path;			/* parts of the name, as the definition has them */
 	char	   *expression;
 	AttrNumber	attnum;
 	/* compiled */
-	char	   *prefix;			/* ,"name": */
-	int			prefix_length;
+	QsFieldKeys keys;
 	Oid			type;
 	QsPayloadWriter *writer;
 } QsReadField;
@@ -74,6 +75,7 @@ struct QsReader
 	char	   *row_filter;		/* condition as SQL; NULL: every row */
 	bool		named;			/* vectors are an object of names */
 	bool		payload_all;
+	bool		omit_nulls;
 	int			nvectors;
 	QsReadVector *vectors;
 	int			ndefined;		/* payload columns of the definition */

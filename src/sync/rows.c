@@ -466,26 +466,33 @@ check_row_size(QsReader *reader, TupleTableSlot *slot)
 	return psprintf("the row has %zu bytes, more than fit in one request to Qdrant", size);
 }
 
-/* Fields always come in the same order and all of them: NULL is written, too. */
+/* Fields always come in the same order, and those that are NULL are there or not. */
 static char *
 append_payload(StringInfo out, QsReader *reader, TupleTableSlot *slot)
 {
+	QsFieldWalk walk = QS_FIELD_WALK_START;
+
 	for (int i = 0; i < reader->npayload; i++)
 	{
 		QsReadField *column = &reader->payload[i];
 		int			attribute = reader->key.n + reader->nvectors + i;
-		char	   *message;
+		bool		isnull = slot->tts_isnull[attribute];
+		char	   *message = NULL;
 
-		appendBinaryStringInfo(out, column->prefix, column->prefix_length);
-		if (slot->tts_isnull[attribute])
+		if (isnull && reader->omit_nulls)
 		{
-			appendBinaryStringInfo(out, "null", 4);
+			qs_field_omit(&walk, &column->keys);
 			continue;
 		}
-		message = qs_append_payload(out, slot->tts_values[attribute], column->writer);
+		qs_field_begin(out, &walk, &column->keys);
+		if (isnull)
+			appendBinaryStringInfo(out, "null", 4);
+		else
+			message = qs_append_payload(out, slot->tts_values[attribute], column->writer);
 		if (message != NULL)
 			return in_column(column->name, message);
 	}
+	qs_fields_end(out, &walk);
 	return NULL;
 }
 
@@ -511,13 +518,8 @@ encode_point(QsReader *reader, TupleTableSlot *slot, const QsRowKey *key, char *
 	if (nvectors == 0)
 		return QS_ROW_ABSENT;
 	appendStringInfoString(out, ",\"payload\":{");
-	if (key->text != NULL)
-	{
-		if ((*message = append_key_field(out, key->text)) != NULL)
-			return QS_ROW_BAD;
-		if (reader->npayload > 0)
-			appendStringInfoChar(out, ',');
-	}
+	if (key->text != NULL && (*message = append_key_field(out, key->text)) != NULL)
+		return QS_ROW_BAD;
 	if ((*message = append_payload(out, reader, slot)) != NULL)
 		return QS_ROW_BAD;
 	appendStringInfoString(out, "}}");
@@ -684,7 +686,7 @@ bind_columns(DestReceiver *self, int operation, TupleDesc desc)
 
 		if (column->type == type)
 			continue;
-		column->writer = qs_payload_writer(type, reader->compiled);
+		column->writer = qs_payload_writer(type, column->keys.depth - 1, reader->compiled);
 		column->type = type;
 	}
 }

@@ -23,8 +23,8 @@ typedef struct QsReader QsReader;	/* opaque: compiled definition, kept plans */
 
 /*
  * A NULL in a payload column is sent as null, so that every point has the same
- * fields, and is_null finds it.  A vector that is NULL is left out; a row without
- * any is QS_ROW_ABSENT.
+ * fields, and is_null finds it; or the field is left out (omit_nulls).  A vector that
+ * is NULL is left out; a row without any is QS_ROW_ABSENT.
  */
 
 /*

@@ -24,6 +24,7 @@ def cases(cluster, front):
         CREATE UNLOGGED TABLE unlogged (id bigint PRIMARY KEY, embedding real[]);
         CREATE TABLE parent (id bigint PRIMARY KEY, embedding real[]);
         CREATE TABLE child () INHERITS (parent);
+        CREATE TABLE reserved_name (id bigint PRIMARY KEY, _qs_key text, embedding real[]);
         CREATE VIEW a_view AS SELECT * FROM docs;
         CREATE SEQUENCE a_sequence;
         SELECT qdrant_mirror('mirrored');
@@ -59,6 +60,28 @@ MIRROR_ERRORS = [
     ("'docs', payload => 'unnest(words) AS word'", "0A000|22023|42P13", "set"),
     ("'docs', payload => 'upper(title)'", "42601|22023", "AS|name"),
     ("'docs', payload => 'title, words AS title'", "42701|22023|42P16", "title"),
+    ("'docs', payload => 'row_number() OVER () AS n'", "0A000", "window function"),
+    ("'docs', payload => 'upper((SELECT max(title) FROM docs)) AS n'", "0A000", "subquery"),
+    ("'docs', payload => 'coalesce(max(id), 1) AS n'", "0A000", "aggregate"),
+    ("'docs', payload => 'upper(unnest(words)) AS n'", "0A000", "set-returning"),
+    ("'docs', payload => 'id IN (SELECT 1) AS n'", "0A000", "subquery"),
+    ("'docs', payload => 'EXISTS (SELECT 1) AS n'", "0A000", "subquery"),
+    ("'docs', payload => 'made::text AS n'", "42P17", "immutable"),
+    ("'docs', payload => 'current_user AS n'", "42P17", "immutable"),
+    ("'docs', payload => 'ctid AS n'", "0A000", "system column"),
+    ("'docs', payload => 'to_jsonb(docs) AS n'", "0A000|42P17", "whole row|immutable"),
+    ("'docs', payload => '$1 AS n'", "42P02", "parameter"),
+    ("'docs', payload => 'title AS m, words AS \"m.w\"'", "42701", "\"m\" and \"m.w\".*value and an object"),
+    ("'docs', payload => 'words AS \"m.w.x\", id, title AS \"m.w\"'", "42701", "\"m.w\" and \"m.w.x\""),
+    ("'docs', payload => 'title, id AS \"title.id\"'", "42701", "title.*title.id"),
+    ("'docs', payload => 'title AS \"m.t\", words AS \"m.t\"'", "42701", "m.t.*twice"),
+    ("'docs', payload => 'title AS \"a..b\"'", "42602", "empty part"),
+    ("'docs', payload => 'title AS \".a\"'", "42602", "empty part"),
+    ("'docs', payload => 'title AS \"a.\"'", "42602", "empty part"),
+    ("'docs', payload => 'title AS \".\"'", "42602", "empty part"),
+    ("'docs', payload => 'title AS _qs_key'", "42939", "_qs_key.*reserved"),
+    ("'docs', payload => 'title AS \"_qs_key.x\"'", "42939", "reserved"),
+    ("'reserved_name'", "42939", "_qs_key.*reserved"),
     ("'docs', distance => 'Hamming'", "22023", "Hamming.*Cosine"),
     ("'docs', collection => ''", "22023", "empty"),
     ("'docs', collection => 'a/b'", "22023", "a/b"),
