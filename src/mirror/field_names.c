@@ -3,7 +3,7 @@
  *		Where in its payload a field is: the paths of names.
  *
  * Runs in sessions and in the sync worker.  A name given with AS is a path: "a.b" is
- * the field b of the object a.  A column's own name is one key, dots and all, so that
+ * the field b of the object a, and "\"a.b\"" one field.  A column's own name is one key, dots and all, so that
  * payload => '*' sends every table under the names that it has.
  */
 #include "qdrant_sync.h"
@@ -16,19 +16,39 @@
 
 /* ---- one name ---- */
 
+/* Where a name's first part ends.  One in quotes may have dots, as in Qdrant's paths. */
+static const char *
+part_end(const char *name)
+{
+	const char *quote = *name == '"' ? strchr(name + 1, '"') : NULL;
+
+	if (quote != NULL && (quote[1] == '.' || quote[1] == '\0'))
+		return quote + 1;
+	return name + strcspn(name, ".");
+}
+
+static char *
+unquoted(const char *part, int length)
+{
+	bool		quoted = length > 1 && part[0] == '"' && part[length - 1] == '"';
+
+	return quoted ? pnstrdup(part + 1, length - 2) : pnstrdup(part, length);
+}
+
 /* Of "a.b.c": a, b and c, any of which may be empty. */
 static List *
 split_name(const char *name)
 {
 	List	   *path = NIL;
-	const char *dot;
+	const char *end;
 
-	while ((dot = strchr(name, '.')) != NULL)
+	for (;; name = end + 1)
 	{
-		path = lappend(path, pnstrdup(name, dot - name));
-		name = dot + 1;
+		end = part_end(name);
+		path = lappend(path, unquoted(name, end - name));
+		if (*end == '\0')
+			return path;
 	}
-	return lappend(path, pstrdup(name));
 }
 
 static void

@@ -396,6 +396,13 @@ qs_column_follow(Relation rel, QsColumn *column)
 	column->expression = deparse_pinned(&source, column->expr);
 }
 
+/* The field of a column that has another name since then: one key, dots and all. */
+static const char *
+own_name(const QsColumn *column)
+{
+	return strchr(column->name, '.') != NULL ? psprintf("\"%s\"", column->name) : column->name;
+}
+
 char *
 qs_select_list_text(List *columns, bool always_named)
 {
@@ -412,6 +419,8 @@ qs_select_list_text(List *columns, bool always_named)
 			continue;
 		if (always_named || column->renamed)
 			appendStringInfo(&text, " AS %s", quote_identifier(column->name));
+		else if (strcmp(column->expression, quote_identifier(column->name)) != 0)
+			appendStringInfo(&text, " AS %s", quote_identifier(own_name(column)));
 	}
 	return text.data;
 }

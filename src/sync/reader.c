@@ -216,7 +216,6 @@ expand_all_columns(QsReader *reader)
 	for (int i = 0; i < desc->natts; i++)
 	{
 		Form_pg_attribute attribute = TupleDescAttr(desc, i);
-
 		QsReadField *field = &reader->payload[reader->npayload];
 
 		if (attribute->attisdropped || is_vector_attribute(reader, attribute->attnum) ||

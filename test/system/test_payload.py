@@ -615,6 +615,16 @@ def test_columns_own_name_with_a_dot_is_one_key_and_a_name_given_with_as_a_path(
     assert payload_of(db, payload, DOTTED)[1] == expected
 
 
+def test_renamed_column_keeps_its_flat_field(db):
+    items, payload = payload_of(db, '"metadata.x", n, 1 AS "m.""a.b"""', DOTTED)
+    assert payload == {"metadata.x": 5, "n": 0, "m": {"a.b": 1}}
+    db.sql('ALTER TABLE items RENAME "metadata.x" TO "other.y"')
+    db.sql("ALTER TABLE items RENAME n TO number")
+    db.sql('UPDATE items SET number = 8, "other.y" = 9 WHERE id = 1')
+    assert items.wait()
+    assert items.point(1).payload == {"metadata.x": 9, "n": 8, "m": {"a.b": 1}}
+
+
 def test_flat_and_nested_names_survive_dump_and_restore(db, cluster, front):
     items, before = payload_of(db, '"metadata.x", "metadata.x" AS "metadata.x y", "metadata.y" AS "metadata.y", '
                                    'title AS t, id AS "metadata.deep.id"', ', "metadata.x" integer DEFAULT 5, "metadata.y" integer')
