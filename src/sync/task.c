@@ -570,11 +570,12 @@ prepare(QsTask *task)
 		qs_task_show_error(task, error->message);
 		task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
 	}
-	else if (error->hint != NULL)
-		qs_task_fail(task, "%s (%s)", error->message, error->hint);
 	else
 	{
-		qs_task_fail(task, "%s", error->message);
+		if (error->hint != NULL)
+			qs_task_fail(task, "%s (%s)", error->message, error->hint);
+		else
+			qs_task_fail(task, "%s", error->message);
 		task->definition_failed = true;
 		task->stale = false;
 	}
