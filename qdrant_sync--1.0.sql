@@ -209,6 +209,10 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_resync';
 CREATE FUNCTION qdrant_retry(source regclass DEFAULT NULL, keys text[] DEFAULT NULL) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_retry';
 
+CREATE FUNCTION qdrant_verify(source regclass, repair boolean DEFAULT false, "timeout" interval DEFAULT '1 min')
+RETURNS TABLE (kind text, points bigint, examples text[])
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000 ROWS 6 AS 'MODULE_PATHNAME', 'qs_verify';
+
 CREATE FUNCTION qdrant_wait("timeout" interval DEFAULT NULL, source regclass DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_wait';
 
@@ -272,6 +276,15 @@ WHERE p.backfill_started IS NOT NULL AND NOT m.dropped
 	AND pg_catalog.has_table_privilege(m.relid, 'SELECT');
 GRANT SELECT ON qdrant_backfills TO PUBLIC;
 
+CREATE FUNCTION qdrant_internal.verifications(OUT relid oid, OUT pid integer, OUT phase text, OUT done bigint,
+	OUT total bigint, OUT started timestamptz) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_verifications';
+
+CREATE VIEW qdrant_verifications AS
+SELECT v.relid::regclass AS source, v.pid, v.phase, v.done, v.total, v.started
+FROM qdrant_internal.verifications() v;
+GRANT SELECT ON qdrant_verifications TO PUBLIC;
+
 CREATE VIEW qdrant_dead_letters WITH (security_barrier) AS
 SELECT m.relid::regclass AS source, d.collection, d.key, d.operation, d.error, d.http_status, d.tries, d.first_at, d.last_at
 FROM qdrant_internal.dead_letter d
@@ -303,12 +316,17 @@ COMMENT ON FUNCTION qdrant_resync(regclass) IS
 'Has every row and every point of a mirror compared after COMMIT. ERROR 42704 where the table has no mirror.';
 COMMENT ON FUNCTION qdrant_retry(regclass, text[]) IS
 'Tries dead letters again after COMMIT, and returns how many: of a mirrored table, or with source NULL of all that the caller owns. keys as qdrant_dead_letters shows them; NULL: all; those without a dead letter are passed over. A dead letter goes when its row is accepted; a row that is refused again counts its tries. With source NULL, keys are numbers of explicit operations, which are enqueued again, behind what is queued now; without keys they are left alone. ERROR 42704 where the table has no mirror, 42501 where the caller does not own it, or is no member of the role that asked for the operation.';
+
+COMMENT ON FUNCTION qdrant_verify(regclass, boolean, interval) IS
+'Compares a mirrored table with its collection, both read in pages: id, payload, and vectors as Qdrant stores them. One row for each kind, with how many and up to ten examples: equal, missing (a row without a point), stale (its point has another payload or vector), left over (a point without a row), refused (a row with a dead letter, or that cannot be read; see qdrant_dead_letters), unclear (changed too often, or is too large, to be compared). What is committed and not sent yet is waited for, at most "timeout" each time, and is no difference; writes may go on. repair: missing and stale rows are sent again and points left over removed, by the mirror itself after COMMIT (a point whose id or payload does not lead to a key needs a comparison of everything, as qdrant_resync makes it). For the owner of the table. The view qdrant_verifications shows how far it is. No rows for a NULL argument. Errors: 42501, 42704 without a mirror, 25001 in a transaction that has changes to send or above READ COMMITTED, 55000 where the mirror is paused, has stopped or lags by more than "timeout", 55P03 where the table stays locked, and those of qdrant_query where Qdrant does not answer.';
 COMMENT ON FUNCTION qdrant_wait(interval, regclass) IS
 'Waits until everything that was committed before the call has reached Qdrant: true; false when "timeout" (NULL: none) has passed, and at once, with a NOTICE, where a mirror is paused, failed or restored. source NULL: all mirrors of this database and explicit operations; else this table, on which SELECT is needed. ERROR 25001 in a transaction that itself has changes to send.';
 COMMENT ON VIEW qdrant_mirrors IS
 'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
 COMMENT ON VIEW qdrant_backfills IS
 'Progress of the last pass over each mirrored table that the caller may read, in blocks of the table. fraction is from 0 to 1; finished is NULL while it runs.';
+COMMENT ON VIEW qdrant_verifications IS
+'Sessions that run qdrant_verify now, on tables that the caller may read: pid, phase, and done of about total points or rows of that phase (total is NULL where it is not known). Of several sessions that verify one table, one is shown.';
 COMMENT ON VIEW qdrant_dead_letters IS
 'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read. http_status is NULL where the row was refused before it was sent. They leave when the row changes, or is tried again with qdrant_retry, and is accepted or gone. first_at and last_at: its first and last refusal, tries: how many. source is NULL for an explicit operation, whose key is its number and which is shown to members of the role that asked for it and of pg_monitor.';
 COMMENT ON VIEW qdrant_workers IS

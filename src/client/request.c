@@ -363,6 +363,7 @@ qs_send_request(const QsRequest *call, bool throw)
 		if (throw)
 			throw_failure(&failure);
 		answer->error = failure.message;
+		answer->sqlstate = failure.sqlstate;
 		return answer;
 	}
 	answer->status = got.status;

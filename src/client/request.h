@@ -17,6 +17,7 @@ typedef struct QsAnswer
 								 * written \uXXXX */
 	Size		length;
 	char	   *error;			/* throw = false: why there is no answer; else NULL */
+	int			sqlstate;		/* throw = false: code of that error */
 } QsAnswer;
 
 typedef struct QsRequest

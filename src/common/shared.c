@@ -57,6 +57,11 @@ init_mirror_slot(QsMirrorSlot *slot)
 	pg_atomic_init_u64(&slot->points_sent, 0);
 	pg_atomic_init_u64(&slot->requests, 0);
 	pg_atomic_init_u64(&slot->retries, 0);
+	pg_atomic_init_u32(&slot->verify_pid, 0);
+	pg_atomic_init_u32(&slot->verify_phase, 0);
+	pg_atomic_init_u64(&slot->verify_done, 0);
+	pg_atomic_init_u64(&slot->verify_total, 0);
+	pg_atomic_init_u64(&slot->verify_started, 0);
 }
 
 static void
@@ -218,6 +223,7 @@ claim_mirror_slot(QsMirrorSlot *slot, Oid database, int64 mirror, Oid relid)
 	pg_atomic_write_u64(&slot->points_sent, 0);
 	pg_atomic_write_u64(&slot->requests, 0);
 	pg_atomic_write_u64(&slot->retries, 0);
+	pg_atomic_write_u32(&slot->verify_pid, 0);
 	slot->relid = relid;
 	slot->mirror = mirror;
 	slot->database = database;

@@ -92,6 +92,13 @@ typedef struct QsMirrorSlot
 	pg_atomic_uint64 points_sent;	/* points upserted or deleted since server start */
 	pg_atomic_uint64 requests;	/* writes sent since server start */
 	pg_atomic_uint64 retries;	/* of them, ended without success */
+
+	/* A session in qdrant_verify: it takes the place by its pid and writes the rest. */
+	pg_atomic_uint32 verify_pid;	/* 0: none */
+	pg_atomic_uint32 verify_phase;	/* QsVerifyPhase */
+	pg_atomic_uint64 verify_done;	/* points or rows of that phase */
+	pg_atomic_uint64 verify_total;	/* about how many there are; 0: not known */
+	pg_atomic_uint64 verify_started;	/* TimestampTz */
 } QsMirrorSlot;
 
 /* Databases that the launcher looks at by name; with more it looks at all. */

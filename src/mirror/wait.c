@@ -16,6 +16,7 @@
 #include "common/settings.h"
 #include "common/shared.h"
 #include "mirror/catalog.h"
+#include "mirror/wait.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -283,8 +284,8 @@ sleep_on(const Awaited *awaited, long ms)
  * The condition variable is joined before the look, so that a broadcast between
  * look and sleep is not missed.
  */
-static bool
-wait_for(Awaited *awaited, TimestampTz deadline)
+static Progress
+wait_until_reached(Awaited *awaited, TimestampTz deadline)
 {
 	Progress	progress;
 	long		ms;
@@ -304,9 +305,42 @@ wait_for(Awaited *awaited, TimestampTz deadline)
 		sleep_on(awaited, ms);
 	}
 	ConditionVariableCancelSleep();
+	return progress;
+}
+
+static bool
+wait_for(Awaited *awaited, TimestampTz deadline)
+{
+	Progress	progress = wait_until_reached(awaited, deadline);
+
 	if (progress == STOPPED && OidIsValid(awaited->relid))
 		notice_stopped(awaited->relid, "stopped");
 	return progress == REACHED;
+}
+
+void
+qs_wait_for_mirror(int64 mirror, Oid relid, TimestampTz deadline)
+{
+	Awaited    *awaited = make_awaited(mirror, relid);
+	Progress	progress;
+
+	ask(awaited);
+	progress = wait_until_reached(awaited, deadline);
+	pfree(awaited);
+	if (progress == STOPPED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the mirror of table \"%s\" is paused or has stopped",
+						get_rel_name(relid) ? get_rel_name(relid) : ""),
+				 errdetail("What is not sent yet cannot be told from a difference."),
+				 errhint("The view qdrant_mirrors says why; qdrant_resume takes it up again.")));
+	if (progress == WAITING)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("changes of table \"%s\" that are committed did not reach Qdrant in time",
+						get_rel_name(relid) ? get_rel_name(relid) : ""),
+				 errdetail("What is not sent yet cannot be told from a difference."),
+				 errhint("The view qdrant_mirrors says how far its mirror is; give a longer timeout.")));
 }
 
 Datum

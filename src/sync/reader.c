@@ -139,6 +139,19 @@ qs_reader_free(QsReader *reader)
 }
 
 void
+qs_reader_want_versions(QsReader *reader)
+{
+	Assert(reader->relation == NULL);
+	reader->versions = true;
+}
+
+uint64
+qs_reader_version(const QsReader *reader)
+{
+	return reader->version;
+}
+
+void
 qs_reader_set_collection(QsReader *reader, int vector, int dimension, bool half)
 {
 	Assert(vector >= 0 && vector < reader->nvectors);
@@ -355,6 +368,8 @@ append_select(StringInfo sql, QsReader *reader, QsPlanKind kind)
 		appendStringInfo(sql, "%s%s", i > 0 ? ", " : "", reader->key_names[i]);
 	if (kind == QS_PLAN_BY_KEYS || kind == QS_PLAN_BY_BLOCKS)
 		append_point_columns(sql, reader);
+	if (kind == QS_PLAN_BY_KEYS && reader->versions)
+		appendStringInfoString(sql, ", tableoid, ctid, xmin");
 	appendStringInfoString(sql, " FROM ");
 	append_from(sql, reader, kind);
 	if (kind == QS_PLAN_EXISTING_KEYS)

@@ -76,6 +76,7 @@ struct QsReader
 	bool		named;			/* vectors are an object of names */
 	bool		payload_all;
 	bool		omit_nulls;
+	bool		versions;		/* rows by keys come with theirs */
 	int			nvectors;
 	QsReadVector *vectors;
 	int			ndefined;		/* payload columns of the definition */
@@ -93,6 +94,7 @@ struct QsReader
 	MemoryContext row_context;	/* of one row's encoding */
 	StringInfoData json;
 	StringInfoData key_text;	/* of the row at hand */
+	uint64		version;		/* of the row at hand, where they are wanted; else 0 */
 };
 
 /*

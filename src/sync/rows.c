@@ -3,7 +3,8 @@
  *		Reads the current rows of a mirror, as the table's owner, and writes them
  *		as Qdrant's points.
  *
- * Sync worker.  Each execution of a reader's plan streams its rows through a
+ * Sync worker, and the session that runs qdrant_verify (mirror/verify_table.c).  Each
+ * execution of a reader's plan streams its rows through a
  * DestReceiver into one JSON buffer, so that nothing is materialised.  What
  * runs under the owner's name is bracketed by begin_read and end_read; an ERROR
  * between them leaves the rest to the abort of the transaction, which gives back
@@ -20,6 +21,7 @@
 #include "access/detoast.h"
 #include "access/htup_details.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -560,6 +562,19 @@ key_of_slot(QsReader *reader, TupleTableSlot *slot, QsRowKey *key)
 	key->id = qs_key_text_id(key->text, &message);
 }
 
+/* Its tuple: where it lies and who wrote it, the last columns of the plan. */
+static uint64
+version_of(QsReader *reader, TupleTableSlot *slot)
+{
+	Datum	   *values = &slot->tts_values[reader->key.n + reader->nvectors + reader->npayload];
+	ItemPointer tid = (ItemPointer) DatumGetPointer(values[1]);
+	uint64		place = ((uint64) ItemPointerGetBlockNumberNoCheck(tid) << 16) |
+		ItemPointerGetOffsetNumberNoCheck(tid);
+
+	return hash_combine64(hash_combine64(place, DatumGetObjectId(values[0])),
+						  DatumGetTransactionId(values[2]));
+}
+
 /*
  * The row's values point into the executor's memory and its pages; whatever is
  * detoasted or converted on the way lives until the next row.
@@ -583,6 +598,8 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 		return true;
 	}
 	kind = encode_point(reader, slot, &key, &message);
+	if (reader->versions && receiver->asked != NULL)
+		reader->version = version_of(reader, slot);
 	MemoryContextSwitchTo(receiver->caller);
 	receiver->stopped = !receiver->sink(receiver->arg, &key, kind,
 										kind == QS_ROW_POINT ? reader->json.data : NULL,
@@ -738,6 +755,7 @@ qs_reader_by_keys(QsReader *reader, const QsRowKey *keys, int n, QsRowSink sink,
 	receiver.asked = &asked;
 	execute_for_keys(reader, QS_PLAN_BY_KEYS, &asked, &receiver);
 	MemoryContextSwitchTo(receiver.caller);
+	reader->version = 0;
 	if (!receiver.stopped)
 		report_absent(&asked, sink, arg);
 	end_read(reader, &scope);

@@ -3,7 +3,8 @@
  *		Reads the current rows of a mirror, as the table's owner, and writes them
  *		as Qdrant's points.
  *
- * Sync worker only.  No user's code runs outside the functions here.
+ * Sync worker, and the session that runs qdrant_verify.  No user's code runs outside
+ * the functions here.
  */
 #ifndef QS_ROWS_H
 #define QS_ROWS_H
@@ -71,6 +72,15 @@ extern void qs_reader_free(QsReader *reader);
  */
 extern void qs_reader_set_collection(QsReader *reader, int vector, int dimension, bool half);
 
+/*
+ * Before the first read: qs_reader_by_keys tells versions of its rows, and during a
+ * call of the sink qs_reader_version says that of the row at hand; 0: no row.  Two
+ * reads of a key that give one version saw the same row, not another that became
+ * equal to it again.
+ */
+extern void qs_reader_want_versions(QsReader *reader);
+extern uint64 qs_reader_version(const QsReader *reader);
+
 /* Dimension of the first non-null value of vector number i in the table, after so many
  * rows that are not looked at; 0: none, or the table is locked. */
 extern int	qs_reader_find_dimension(QsReader *reader, int vector, int skip);
@@ -98,5 +108,9 @@ extern bool qs_reader_keys_by_blocks(QsReader *reader, Oid leaf, BlockNumber fir
 
 /* Which of these keys (distinct) have a row that is a point: found[i]. */
 extern bool qs_reader_exists(QsReader *reader, const QsRowKey *keys, int n, bool *found);
+
+/* batch.c: an error in a read that one row's expressions raised, rather than the table's
+ * definition or its circumstances. */
+extern bool qs_is_rows_fault(int sqlerrcode);
 
 #endif							/* QS_ROWS_H */

@@ -10,22 +10,19 @@
  * suspect becomes a dirty key, and its lane reads the current state.
  */
 #include "qdrant_sync.h"
-#include "common/encode.h"
 #include "common/key_text.h"
+#include "common/point_key.h"
 #include "net/qdrant_json.h"
 #include "sync/task.h"
 
 #include "access/relation.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
-#include "utils/uuid.h"
 
 /*
  * Ids of a page: 629,000 ids/s were measured with this many.  Keys that come with
@@ -305,66 +302,15 @@ finish_sweep(QsTask *task)
 	qs_task_save(task);
 }
 
-static bool
-integer_key(const QsTask *task, const char *id, QsKey *key)
-{
-	Oid			type = task->definition->key.types[0];
-	uint64		limit = type == INT2OID ? PG_INT16_MAX : type == INT4OID ? PG_INT32_MAX : PG_INT64_MAX;
-	char	   *end;
-
-	errno = 0;
-	key->hi = 0;
-	key->lo = strtoull(id, &end, 10);
-	return errno == 0 && key->lo <= limit;
-}
-
 /*
- * The key that a point says it has, in our own form of the text; NULL: it says
- * none, or one that its id was not made of.
- */
-static char *
-hashed_key(const QsTask *task, const char *said, QsKey id)
-{
-	char	   *texts[INDEX_MAX_KEYS];
-	StringInfoData text;
-	char	   *message;
-
-	if (said == NULL || !qs_from_utf8(said, &said) ||
-		!qs_key_text_parse(said, task->definition->key.n, texts))
-		return NULL;
-	initStringInfo(&text);
-	qs_append_key_texts(&text, texts, task->definition->key.n);
-	return qs_key_equal(qs_key_text_id(text.data, &message), id) && message == NULL
-		? text.data : NULL;
-}
-
-/* The point's key; false: no key of this mirror has that id. */
-static bool
-point_key(const QsTask *task, const QsIdPage *page, int i, QsRowKey *key)
-{
-	const char *id = page->ids[i];
-	bool		digits = strspn(id, "0123456789") == strlen(id);
-
-	key->text = NULL;
-	if (digits)
-		return !qs_task_uuid_ids(task) && integer_key(task, id, &key->id);
-	if (!qs_task_uuid_ids(task))
-		return false;
-	key->id = qs_key_from_datum(DirectFunctionCall1(uuid_in, CStringGetDatum(id)), UUIDOID);
-	if (task->definition->key.rule != QS_KEY_HASHED)
-		return true;
-	key->text = hashed_key(task, page->keys[i], key->id);
-	return key->text != NULL;
-}
-
-/*
- * A point whose key is not to be read is sent anew by the lane that its id has
+ * A point that does not say its key is sent anew by the lane that its id has
  * already; else it is foreign, or the backfill that follows brings it back.
  */
 static bool
-is_foreign(const QsTask *task, const QsRowKey *key)
+is_foreign(const QsTask *task, QsPointOrigin origin, QsKey id)
 {
-	return !qs_task_uuid_ids(task) || qs_lanes_find(task->lanes, key->id) == NULL;
+	return origin == QS_POINT_FOREIGN ||
+		(origin == QS_POINT_WITHOUT_KEY && qs_lanes_find(task->lanes, id) == NULL);
 }
 
 /* Marks the ids of a page that have no row; collects those that cannot have one. */
@@ -379,9 +325,14 @@ look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt, bool all_suspect)
 
 	for (int i = 0; i < page->n; i++)
 	{
-		if (point_key(task, page, i, &keys[nkeys]))
+		char	   *text;
+		QsPointOrigin origin = qs_point_origin(&task->definition->key, page->ids[i], page->keys[i],
+											   &keys[nkeys].id, &text);
+
+		keys[nkeys].text = text;
+		if (origin == QS_POINT_OF_KEY)
 			nkeys++;
-		else if (is_foreign(task, &keys[nkeys]))
+		else if (is_foreign(task, origin, keys[nkeys].id))
 			foreign[nforeign++] = page->ids[i];
 	}
 	if (!all_suspect && nkeys > 0 && !qs_reader_exists(task->reader, keys, nkeys, found))

@@ -229,7 +229,6 @@ extern void qs_batch_drop_all(QsTask *task);
 extern void qs_batch_echo_due(QsTask *task, TimestampTz now);
 extern TimestampTz qs_batch_echo_next(const QsTask *task);
 extern void qs_batch_reopen_doubtful(QsTask *task);
-extern bool qs_is_rows_fault(int sqlerrcode);
 
 /* sweep.c */
 extern void qs_sweep_step(QsTask *task);
