@@ -6,7 +6,7 @@
  * Runs in the session that verifies.  Pure: neither Qdrant nor a table is asked.
  *
  * Payload: Qdrant keeps integers of 64 bits exactly and every other number as a
- * double, so numbers are compared by value, and as doubles where one is no such
+ * double, so numbers are compared by value, and as doubles where ours is no such
  * integer.  Its JSON parser may miss the nearest double by one.
  *
  * Vectors: a number is read as a double and cut to a float; then float16 is the
@@ -303,26 +303,24 @@ is_exact(const char *number)
 }
 
 static bool
-same_number(const JsonbValue *a, const JsonbValue *b)
+same_number(const JsonbValue *ours, const JsonbValue *theirs)
 {
-	char	   *a_text;
-	char	   *b_text;
+	char	   *text;
 	double		x;
 	double		y;
 
-	if (DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(a->val.numeric),
-										 NumericGetDatum(b->val.numeric))))
+	if (DatumGetBool(DirectFunctionCall2(numeric_eq, NumericGetDatum(ours->val.numeric),
+										 NumericGetDatum(theirs->val.numeric))))
 		return true;
-	a_text = number_text(a);
-	b_text = number_text(b);
-	if (is_exact(a_text) && is_exact(b_text))
+	text = number_text(ours);
+	if (is_exact(text))
 		return false;
-	x = strtod(a_text, NULL);
-	y = strtod(b_text, NULL);
+	x = strtod(text, NULL);
+	y = strtod(number_text(theirs), NULL);
 	return x == y || nextafter(x, y) == y;
 }
 
-static bool same_value(JsonbValue *a, JsonbValue *b);
+static bool same_value(JsonbValue *ours, JsonbValue *theirs);
 
 static bool
 same_array(JsonbContainer *a, JsonbContainer *b)

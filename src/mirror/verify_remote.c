@@ -170,15 +170,21 @@ read_escaped(QsVerifyRemote *remote, QsVerifyPoints *points)
 	(void) read_points(remote, points);
 }
 
+/* A negative key makes no id: such a row has no point. */
 static void
 append_ids(StringInfo out, char **ids, int n)
 {
+	const char *comma = "";
+
 	appendStringInfoChar(out, '[');
 	for (int i = 0; i < n; i++)
 	{
 		bool		digits = strspn(ids[i], "0123456789") == strlen(ids[i]);
 
-		appendStringInfo(out, digits ? "%s%s" : "%s\"%s\"", i > 0 ? "," : "", ids[i]);
+		if (ids[i][0] == '-')
+			continue;
+		appendStringInfo(out, digits ? "%s%s" : "%s\"%s\"", comma, ids[i]);
+		comma = ",";
 	}
 	appendStringInfoChar(out, ']');
 }

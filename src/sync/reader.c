@@ -387,7 +387,8 @@ append_list(StringInfo sql, const char *name, int n)
 }
 
 /*
- * Hashed keys come as arrays of texts, one for each column.  OFFSET keeps the
+ * Hashed keys come as arrays of texts, one for each column.  unnest takes several
+ * only where no schema stands before it; the pinned search_path has no other.  OFFSET keeps the
  * planner, which knows nothing of the table's size to come, from any plan but
  * one look at the index for each key.
  */
