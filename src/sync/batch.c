@@ -770,13 +770,11 @@ batch_doubtful(QsTask *task, Batch *batch, const QsWriteOutcome *outcome)
 	qs_endpoint_failed(task->endpoint);
 }
 
-/* Ids that were not deleted are found again by another sweep. */
 static void
 foreign_finished(QsTask *task, QsVerdict verdict)
 {
 	task->foreign--;
-	if (verdict != QS_DONE)
-		task->sweep_again = true;
+	qs_sweep_foreign_done(task, verdict == QS_DONE);
 }
 
 static void

@@ -343,8 +343,24 @@ look_up_page(QsTask *task, const QsIdPage *page, QsDebt *debt, bool all_suspect)
 			qs_lanes_mark(task->lanes, keys[i].id, keys[i].text, debt);
 	}
 	if (nforeign > 0)
+	{
+		debt->lanes++;
 		qs_batch_delete_foreign(task, foreign, nforeign);
+	}
 	return true;
+}
+
+/*
+ * A page owes the removal of its foreign points as well: one whose id is a row's is
+ * sent by the backfill, which must come after that, and a crash in between must not
+ * have passed the page by.
+ */
+void
+qs_sweep_foreign_done(QsTask *task, bool deleted)
+{
+	task->page_again |= !deleted;
+	if (task->page != NULL)
+		qs_lanes_debt_made(task->lanes, task->page);
 }
 
 static void
@@ -365,6 +381,7 @@ page_read(QsTask *task, const QsIdPage *page)
 
 	debt->kind = QS_DEBT_PAGE;
 	debt->lanes = 1;
+	task->page_again = false;
 	keep_page_end(task, page);
 	task->page = debt;
 	qs_begin();
@@ -461,6 +478,8 @@ ask_for_page(QsTask *task)
 static void
 page_settled(QsTask *task)
 {
+	if (task->page_again)
+		return;
 	set_scroll_offset(task, task->page_next);
 	task->page_next = NULL;
 	task->progress.scroll_done = task->page_last;

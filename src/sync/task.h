@@ -130,6 +130,7 @@ typedef struct QsTask
 	QsDebt	   *page;			/* suspects of the page under way; NULL: settled */
 	char	   *page_next;		/* offset after it */
 	bool		page_last;
+	bool		page_again;		/* its foreign points were not removed: ask for it again */
 	dlist_head	ranges;			/* of blocks, read and not settled, in order */
 	int			nranges;
 	BlockNumber backfill_cursor;	/* next block to read */
@@ -235,6 +236,7 @@ extern void qs_sweep_step(QsTask *task);
 extern bool qs_sweep_wants_read(const QsTask *task);
 extern void qs_sweep_read(QsTask *task);
 extern void qs_sweep_paid(QsTask *task, QsDebt *debt);
+extern void qs_sweep_foreign_done(QsTask *task, bool deleted);
 
 /* task.c, for worker.c */
 extern QsTask *qs_task_create(MemoryContext parent, const QsMirrorRow *row);

@@ -6,7 +6,7 @@ import uuid
 import pytest
 from qdrant_client import models
 
-from harness import wait_until
+from harness import stays, wait_until
 from items import VECTOR, Items, WriteLoad, end_worker, points_path
 
 CLUSTER = {"conf": {"qdrant_sync.outbox_limit": "256kB", "qdrant_sync.segment_size": "64kB",
@@ -51,6 +51,7 @@ def test_writer_straight_to_a_leaf_that_skipped_and_commits_late_is_in_the_sweep
         late.commit()
     front.faults.up()
     wait_until(lambda: db.one("SELECT pending FROM qdrant_mirrors") == 0, 60, "the outbox to be sent")
+    stays(lambda: db.one("SELECT skipping FROM qdrant_internal.progress"), 1.0, "the sweep waits for the writer")
     if prepared:
         db.sql("COMMIT PREPARED 'late'")
     else:
@@ -158,6 +159,32 @@ def assert_whole(items, db):
     rows = dict(db.sql("SELECT id, title FROM items"))
     assert {point.payload["id"]: point.payload["title"] for point in points.values()} == rows
     assert all(point.payload["_qs_key"] == [point.payload["id"]] for point in points.values())
+
+
+@faults
+def test_worker_that_ends_while_a_strangers_point_is_removed(db, cluster, front):
+    items = Items(db, rows=50)
+    front.client.upsert(items.collection, [models.PointStruct(id=str(uuid.uuid4()), vector=[1, 0, 0, 0], payload={})])
+    front.faults.fault("stall", path_regex="/points/delete$", times=1)
+    db.sql("SELECT qdrant_resync('items')")
+    front.faults.wait_held(1)
+    items.update("id = 7")
+    wait_until(lambda: items.point(7).payload["n"] == 1, what="the mirror goes on meanwhile")
+    end_worker(cluster, db)
+    front.faults.clear_faults()
+    front.faults.release()
+    assert items.wait("60s")
+    items.converged()
+
+
+@faults
+def test_stranger_whose_removal_fails_is_removed_in_the_end(db, front):
+    items = Items(db, rows=50)
+    front.client.upsert(items.collection, [models.PointStruct(id=str(uuid.uuid4()), vector=[1, 0, 0, 0], payload={})])
+    front.faults.fault("500", path_regex="/points/delete$", times=3)
+    db.sql("SELECT qdrant_resync('items')")
+    assert items.wait("60s")
+    items.converged()
 
 
 def test_cleared_payload_of_every_point(db, front):
