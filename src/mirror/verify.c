@@ -30,7 +30,6 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 #include "utils/wait_event.h"
 
 PG_FUNCTION_INFO_V1(qs_verify);
@@ -300,8 +299,7 @@ look_at_rows(QsVerify *verify)
 static void
 run(QsVerify *verify)
 {
-	qs_verify_open_table(&verify->table, verify->mirror->relid,
-						 TimestampTzPlusMilliseconds(GetCurrentTimestamp(), verify->timeout));
+	qs_verify_open_table(&verify->table, verify->mirror->relid, verify->timeout);
 	/* Qdrant is asked first: where it is away, the wait would take its whole time to say so. */
 	qs_verify_open_remote(&verify->remote, verify->table.definition);
 	qs_verify_wait(verify);

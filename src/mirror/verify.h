@@ -31,7 +31,7 @@ typedef struct QsVerifyTable
 	QsDefinition *definition;
 	QsReader   *reader;
 	TimestampTz statement_end;	/* of statement_timeout; 0: none */
-	TimestampTz lock_until;		/* how long a locked table is tried again */
+	int			lock_timeout;	/* ms; how long a locked table is tried again */
 	bool		overran;		/* the last read took longer than qdrant_sync.row_timeout */
 } QsVerifyTable;
 
@@ -58,7 +58,7 @@ typedef struct QsVerifyRows
  * Reads the table's definition of today, and makes a reader of it; again, to follow
  * DDL.  No lock outlives it, or any of the reads.
  */
-extern void qs_verify_open_table(QsVerifyTable *table, Oid relid, TimestampTz lock_until);
+extern void qs_verify_open_table(QsVerifyTable *table, Oid relid, int lock_timeout);
 extern void qs_verify_renew_table(QsVerifyTable *table);
 extern void qs_verify_close_table(QsVerifyTable *table);
 

@@ -92,9 +92,9 @@ try_read(QsVerifyTable *table, Read read, void *arg, ErrorData **error)
 }
 
 static void
-still_locked(QsVerifyTable *table)
+still_locked(const QsVerifyTable *table, TimestampTz since)
 {
-	if (GetCurrentTimestamp() >= table->lock_until)
+	if (TimestampDifferenceExceeds(since, GetCurrentTimestamp(), table->lock_timeout))
 		ereport(ERROR,
 				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 				 errmsg("table \"%s\" stays locked", table->definition->table)));
@@ -112,13 +112,14 @@ is_rows_fault(const QsVerifyTable *table, int sqlerrcode)
 static bool
 read_or_error(QsVerifyTable *table, Read read, void *arg, char **message)
 {
+	TimestampTz start = GetCurrentTimestamp();
 	ErrorData  *error;
 
 	*message = NULL;
 	while (!try_read(table, read, arg, &error))
 	{
 		if (error == NULL)
-			still_locked(table);
+			still_locked(table, start);
 		else if (is_rows_fault(table, error->sqlerrcode))
 		{
 			*message = error->message;
@@ -127,7 +128,7 @@ read_or_error(QsVerifyTable *table, Read read, void *arg, char **message)
 		else if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			FreeErrorData(error);
-			still_locked(table);
+			still_locked(table, start);
 		}
 		else
 			ThrowErrorData(error);
@@ -162,14 +163,14 @@ read_definition(QsVerifyTable *table)
 }
 
 void
-qs_verify_open_table(QsVerifyTable *table, Oid relid, TimestampTz lock_until)
+qs_verify_open_table(QsVerifyTable *table, Oid relid, int lock_timeout)
 {
 	table->relid = relid;
 	table->context = AllocSetContextCreate(CurrentMemoryContext, "qdrant_verify table",
 										   ALLOCSET_DEFAULT_SIZES);
 	table->statement_end = get_timeout_active(STATEMENT_TIMEOUT) ?
 		get_timeout_finish_time(STATEMENT_TIMEOUT) : 0;
-	table->lock_until = lock_until;
+	table->lock_timeout = lock_timeout;
 	read_definition(table);
 }
 
