@@ -71,7 +71,8 @@ CREATE SEQUENCE qdrant_internal.mirror_id;
  * What sessions decide about a mirror.  The definition itself is in the
  * arguments of the trigger on the table; this is not dumped.  Only sessions
  * write here, only the sync worker writes to progress, so neither waits for the
- * other's row lock.
+ * other's row lock.  The one exception is the end of a rebuild, for which the
+ * worker takes row locks that nobody holds, or tries again later.
  */
 CREATE TABLE qdrant_internal.mirror (
 	id bigint PRIMARY KEY DEFAULT nextval('qdrant_internal.mirror_id'),
@@ -92,17 +93,23 @@ CREATE TABLE qdrant_internal.mirror (
 	sweep bigint NOT NULL DEFAULT 1,	-- counts wishes to compare everything; 1 is the first filling
 	dropped boolean NOT NULL DEFAULT false,	-- the worker cleans up and deletes the row
 	drop_collection boolean NOT NULL DEFAULT false,
+	rebuilds bigint,					-- is filled to take that mirror's place; NULL: it serves
+	keep_old boolean NOT NULL DEFAULT false,	-- ... whose collection stays then
+	alias text,							-- for other clients; moved to the collection when it serves
+	replaced timestamptz,				-- dropped, since a rebuild took its place
 	made_at timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX mirror_relid ON qdrant_internal.mirror (relid);
 CREATE UNIQUE INDEX mirror_collection ON qdrant_internal.mirror (server, collection)
 	WHERE NOT dropped;
+CREATE INDEX mirror_alias ON qdrant_internal.mirror (server, alias)
+	WHERE alias IS NOT NULL AND NOT dropped;
 
 /* What the sync worker knows about a mirror. */
 CREATE TABLE qdrant_internal.progress (
 	mirror bigint PRIMARY KEY,
 	owner oid,							-- of the table, when the collection was last claimed
-	phase text NOT NULL DEFAULT 'creating',	-- creating, claiming, sweeping, live, failed
+	phase text NOT NULL DEFAULT 'creating',	-- creating, claiming, sweeping, live, switching, failed
 	error text,
 	error_at timestamptz,
 	resumed bigint NOT NULL DEFAULT 0,	-- highest mirror.resumed that was acted on
@@ -213,6 +220,24 @@ CREATE FUNCTION qdrant_verify(source regclass, repair boolean DEFAULT false, "ti
 RETURNS TABLE (kind text, points bigint, examples text[])
 LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE COST 1000 ROWS 6 AS 'MODULE_PATHNAME', 'qs_verify';
 
+/* -- begin: rebuild (src/mirror/rebuild.c) -- */
+CREATE FUNCTION qdrant_rebuild(source regclass, vector text DEFAULT NULL, payload text DEFAULT NULL,
+	row_filter text DEFAULT NULL, collection text DEFAULT NULL, key text DEFAULT NULL,
+	distance text DEFAULT NULL, indexes text DEFAULT NULL, vectors_config jsonb DEFAULT NULL,
+	sparse_vectors_config jsonb DEFAULT NULL, collection_config jsonb DEFAULT NULL,
+	server text DEFAULT NULL, take_over boolean DEFAULT false, omit_nulls boolean DEFAULT NULL,
+	alias text DEFAULT NULL, keep_old boolean DEFAULT false) RETURNS void
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_rebuild';
+
+CREATE FUNCTION qdrant_abandon(source regclass) RETURNS void
+LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_abandon';
+
+COMMENT ON FUNCTION qdrant_rebuild(regclass, text, text, text, text, text, text, text, jsonb, jsonb, jsonb, text, boolean, boolean, text, boolean) IS
+'Gives a mirrored table a new collection with a new definition: transactional DDL, which its owner may call. After COMMIT the new collection is made and filled beside the old one, which is served and kept equal meanwhile; once it has caught up it takes the old one''s place by itself, for qdrant_search at once, for other clients by their alias. NULL arguments keep what the present definition says; '''' means none, for key the primary key, for vector the only vector column. collection NULL: the present name with _r1, _r2 and so on. take_over: the new collection may hold points, which are removed. alias: name in Qdrant that is moved to the new collection in one step; NULL: the one of the rebuild before. keep_old: the old collection is not deleted. Progress is in qdrant_mirrors and qdrant_backfills; qdrant_abandon ends it. Errors: those of qdrant_mirror; 42704 where the table has no mirror, 42710 where a rebuild is going on or the alias is in use, 55000 where triggers were altered.';
+COMMENT ON FUNCTION qdrant_abandon(regclass) IS
+'Ends a rebuild that qdrant_rebuild began and that has not taken the old mirror''s place yet: transactional; the new collection is deleted after COMMIT, unless it was there before, and the present mirror goes on untouched. Returns NULL for a NULL argument. ERROR 42704 where no rebuild of the table is going on.';
+/* -- end: rebuild -- */
+
 CREATE FUNCTION qdrant_wait("timeout" interval DEFAULT NULL, source regclass DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_wait';
 
@@ -236,6 +261,7 @@ SELECT m.relid::regclass AS source, m.server, m.collection,
 	CASE WHEN m.dropped THEN 'dropping'
 		WHEN NOT qdrant_internal.armed_here(m.system_identifier, m.database) THEN 'restored'
 		WHEN m.paused THEN 'paused'
+		WHEN m.rebuilds IS NOT NULL AND coalesce(p.phase, '') NOT IN ('switching', 'failed') THEN 'rebuilding'
 		WHEN p.phase IS NULL THEN 'creating'
 		WHEN p.phase = 'sweeping' AND p.sweep_done = 0 THEN 'backfill'
 		ELSE p.phase END AS state,
@@ -257,11 +283,20 @@ SELECT t.tgrelid::regclass,
 FROM pg_catalog.pg_trigger t
 WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND t.tgparentid = 0
 	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
+	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT')
+UNION ALL
+-- ... and the rebuild that was going on when the dump was made.
+SELECT t.tgrelid::regclass, r.definition ->> 'server', r.definition ->> 'collection',
+	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+FROM pg_catalog.pg_trigger t,
+	LATERAL (SELECT qdrant_internal.trigger_argument(t.tgargs, 'rebuild')::jsonb AS definition) r
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND r.definition IS NOT NULL
+	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT');
 GRANT SELECT ON qdrant_mirrors TO PUBLIC;
 
 CREATE VIEW qdrant_backfills WITH (security_barrier) AS
-SELECT m.relid::regclass AS source,
+SELECT m.relid::regclass AS source, m.collection,
 	CASE WHEN p.backfill_finished IS NOT NULL THEN p.backfill_total
 		ELSE least(p.backfill_base + coalesce(p.backfill_next, 0), p.backfill_total) END AS blocks_done,
 	p.backfill_total AS blocks_total,

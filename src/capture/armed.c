@@ -169,15 +169,11 @@ reset_context(QsArmed *armed)
 }
 
 static void
-read_catalog(QsArmed *armed)
+take_row(QsArmed *armed, const QsMirrorRow *row)
 {
-	QsMirrorRow *row = find_row(armed->relid);
 	QsTarget   *target = &armed->target;
 	QsChunkKind kind = armed->kind;
 
-	armed->armed = row != NULL && row->ours;
-	if (!armed->armed)
-		return;
 	armed->root = row->relid;
 	reset_context(armed);
 	set_key(armed, row);
@@ -191,6 +187,34 @@ read_catalog(QsArmed *armed)
 	target->slot = NULL;
 	target->slot_looked_for = 0;
 	armed->serial = 0;
+}
+
+static QsArmed *
+get_spare(QsArmed *armed)
+{
+	if (armed->spare == NULL)
+	{
+		armed->spare = MemoryContextAllocZero(TopMemoryContext, sizeof(QsArmed));
+		armed->spare->relid = armed->relid;
+		armed->spare->armed = true;
+	}
+	return armed->spare;
+}
+
+static void
+read_catalog(QsArmed *armed)
+{
+	QsMirrorRow *row = find_row(armed->relid);
+
+	armed->next = NULL;
+	armed->armed = row != NULL && row->ours;
+	if (!armed->armed)
+		return;
+	take_row(armed, row);
+	if (row->rebuild == NULL)
+		return;
+	take_row(get_spare(armed), row->rebuild);
+	armed->next = armed->spare;
 }
 
 /*

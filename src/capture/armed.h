@@ -42,6 +42,9 @@ typedef struct QsArmed
 	uint32		types;			/* QS_CHUNK_TEXTS: hash of the key's types */
 	MemoryContext context;		/* of columns and writer; NULL: none yet */
 	QsTarget	target;
+	struct QsArmed *next;		/* of the mirror that is filled to take this one's
+								 * place: it gets the same changes; NULL: none */
+	struct QsArmed *spare;		/* what next points to, where there is one */
 
 	/* key_log.c's: the mirror's number in the transaction of that serial. */
 	uint64		serial;

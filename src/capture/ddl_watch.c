@@ -48,8 +48,14 @@ column_dropped(Oid relid)
 {
 	const QsArmed *armed = qs_armed_any(relid) ? qs_armed_find(relid) : NULL;
 
-	if (armed != NULL && armed->ncolumns < 0)
-		qs_capture_sweep(relid);
+	for (; armed != NULL; armed = armed->next)
+	{
+		if (armed->ncolumns < 0)
+		{
+			qs_capture_sweep(relid);
+			return;
+		}
+	}
 }
 
 /* ---- triggers ---- */

@@ -96,7 +96,7 @@ qs_capture(PG_FUNCTION_ARGS)
 	if (likely(qs_preloaded))
 	{
 		armed = qs_armed_find(RelationGetRelid(event->tg_relation));
-		if (armed != NULL)
+		for (; armed != NULL; armed = armed->next)
 			note_change(armed, event);
 	}
 	return PointerGetDatum(NULL);
@@ -123,7 +123,7 @@ qs_capture_sweep(Oid relid)
 	if (!qs_preloaded)
 		return;
 	armed = qs_armed_find(relid);
-	if (armed != NULL)
+	for (; armed != NULL; armed = armed->next)
 		qs_key_log_sweep(armed);
 }
 

@@ -49,6 +49,8 @@ static const struct Member
 	{"vectors_config", MEMBER_JSON, false, offsetof(QsMirrorArguments, vectors_config)},
 	{"sparse_vectors_config", MEMBER_JSON, false, offsetof(QsMirrorArguments, sparse_vectors_config)},
 	{"collection_config", MEMBER_JSON, false, offsetof(QsMirrorArguments, collection_config)},
+	{"alias", MEMBER_TEXT, false, offsetof(QsMirrorArguments, alias)},
+	{"rebuild", MEMBER_JSON, false, offsetof(QsMirrorArguments, rebuild)},
 	{"omit_nulls", MEMBER_BOOL, false, offsetof(QsMirrorArguments, omit_nulls)},
 };
 
@@ -145,6 +147,16 @@ take_members(Jsonb *object, QsMirrorArguments *arguments)
 	return versioned;
 }
 
+static void
+read_object(const Trigger *trigger, const char *text, QsMirrorArguments *arguments)
+{
+	Jsonb	   *object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+
+	memset(arguments, 0, sizeof(QsMirrorArguments));
+	if (!JB_ROOT_IS_OBJECT(object) || !take_members(object, arguments))
+		refuse_argument(trigger);
+}
+
 /*
  * Copies: the trigger is the relation cache's, which forgets it when the table
  * changes, as by an index being made beside us.
@@ -152,14 +164,21 @@ take_members(Jsonb *object, QsMirrorArguments *arguments)
 void
 qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments)
 {
-	Jsonb	   *object;
-
-	memset(arguments, 0, sizeof(QsMirrorArguments));
 	if (trigger->tgnargs != 1)
 		refuse_argument(trigger);
-	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(trigger->tgargs[0])));
-	if (!JB_ROOT_IS_OBJECT(object) || !take_members(object, arguments))
-		refuse_argument(trigger);
+	read_object(trigger, trigger->tgargs[0], arguments);
+}
+
+bool
+qs_arguments_read_rebuild(const Trigger *trigger, QsMirrorArguments *arguments)
+{
+	QsMirrorArguments whole;
+
+	qs_arguments_read(trigger, &whole);
+	if (whole.rebuild == NULL)
+		return false;
+	read_object(trigger, whole.rebuild, arguments);
+	return true;
 }
 
 /* ---- writing ---- */
@@ -212,6 +231,8 @@ qs_arguments_text(const QsDefinition *definition)
 	append_json(&text, "collection_config", definition->collection_config);
 	if (definition->omit_nulls)
 		append_json(&text, "omit_nulls", "true");
+	append_text(&text, "alias", definition->alias);
+	append_json(&text, "rebuild", definition->rebuild);
 	appendStringInfoChar(&text, '}');
 	return text.data;
 }
@@ -246,7 +267,7 @@ parse_quietly(const char *text)
 
 /*
  * Member of the definition in pg_trigger.tgargs, where each argument ends with a
- * zero byte; NULL where it is not a text or not there.
+ * zero byte: a text, or an object as JSON; NULL where it is neither or not there.
  */
 Datum
 qs_trigger_argument(PG_FUNCTION_ARGS)
@@ -257,8 +278,11 @@ qs_trigger_argument(PG_FUNCTION_ARGS)
 	JsonbValue	value;
 
 	if (object == NULL || !JB_ROOT_IS_OBJECT(object) ||
-		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) == NULL ||
-		value.type != jbvString)
+		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) == NULL)
+		PG_RETURN_NULL();
+	if (value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
+		PG_RETURN_TEXT_P(cstring_to_text(JsonbToCString(NULL, value.val.binary.data, value.val.binary.len)));
+	if (value.type != jbvString)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(value.val.string.val, value.val.string.len));
 }

@@ -22,11 +22,16 @@ typedef struct QsMirrorArguments
 	const char *vectors_config; /* JSON texts, as the two below */
 	const char *sparse_vectors_config;
 	const char *collection_config;
+	const char *alias;
+	const char *rebuild;		/* another object like the whole: the rebuild that is going on */
 	bool		omit_nulls;
 } QsMirrorArguments;
 
 /* Argument of the row trigger; ERROR where it is not ours. */
 extern void qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments);
+
+/* The same of the rebuild that is going on; false: there is none. */
+extern bool qs_arguments_read_rebuild(const Trigger *trigger, QsMirrorArguments *arguments);
 
 /* The definition as the trigger's argument: a JSON object. */
 extern char *qs_arguments_text(const QsDefinition *definition);

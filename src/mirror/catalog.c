@@ -50,6 +50,10 @@ enum
 	MIRROR_SWEEP,
 	MIRROR_DROPPED,
 	MIRROR_DROP_COLLECTION,
+	MIRROR_REBUILDS,
+	MIRROR_KEEP_OLD,
+	MIRROR_ALIAS,
+	MIRROR_REPLACED,
 	MIRROR_MADE_AT,
 	MIRROR_COLUMNS = MIRROR_MADE_AT
 };
@@ -256,6 +260,12 @@ read_row(HeapTuple tuple, TupleDesc desc)
 	row->sweep = DatumGetInt64(values[MIRROR_SWEEP - 1]);
 	row->dropped = DatumGetBool(values[MIRROR_DROPPED - 1]);
 	row->drop_collection = DatumGetBool(values[MIRROR_DROP_COLLECTION - 1]);
+	if (!nulls[MIRROR_REBUILDS - 1])
+		row->rebuilds = DatumGetInt64(values[MIRROR_REBUILDS - 1]);
+	if (!nulls[MIRROR_ALIAS - 1])
+		row->alias = TextDatumGetCString(values[MIRROR_ALIAS - 1]);
+	if (!nulls[MIRROR_REPLACED - 1])
+		row->replaced = DatumGetTimestampTz(values[MIRROR_REPLACED - 1]);
 	return row;
 }
 
@@ -290,19 +300,32 @@ read_rows(Oid relid)
  * A database that is a copy has a row that is not ours, and may have got one of
  * its own beside it: ours goes first.
  */
+static bool
+goes_first(const QsMirrorRow *row, const QsMirrorRow *found)
+{
+	return found == NULL || row->ours;
+}
+
 QsMirrorRow *
 qs_mirror_row_by_relid(Oid relid)
 {
 	QsMirrorRow *found = NULL;
+	QsMirrorRow *rebuild = NULL;
 	ListCell   *lc;
 
 	foreach(lc, read_rows(relid))
 	{
 		QsMirrorRow *row = lfirst(lc);
 
-		if (!row->dropped && (found == NULL || row->ours))
+		if (row->dropped)
+			continue;
+		if (row->rebuilds == 0 && goes_first(row, found))
 			found = row;
+		else if (row->rebuilds != 0 && goes_first(row, rebuild))
+			rebuild = row;
 	}
+	if (found != NULL && rebuild != NULL && rebuild->ours == found->ours)
+		found->rebuild = rebuild;
 	return found;
 }
 

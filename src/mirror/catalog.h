@@ -28,12 +28,6 @@ extern void qs_as_before(const QsIdentity *saved);
 /* Only the search_path, pinned to pg_catalog, pg_temp; ended by AtEOXact_GUC. */
 extern int	qs_pin_search_path(void);
 
-/*
- * The mirror of a table of the caller's (ddl.c).  ERROR 42501 where it is another's,
- * 42704 or 42710 where no mirror is armed here.
- */
-extern QsMirrorRow *qs_own_mirror(Oid relid);
-
 /* Function of ours in qdrant_internal that a trigger calls; InvalidOid: none. */
 extern Oid	qs_trigger_function(const char *name);
 

@@ -1,6 +1,7 @@
 /*
  * ddl.c
- *		qdrant_mirror, qdrant_unmirror, qdrant_pause, qdrant_resume, qdrant_resync.
+ *		qdrant_mirror, qdrant_unmirror, qdrant_pause, qdrant_resume, qdrant_resync;
+ *		what rebuild.c needs of them.
  *
  * Runs in the session that calls them.  All five are ordinary transactional
  * DDL: they write our tables and the table's triggers and send nothing, so that
@@ -17,6 +18,7 @@
 #include "common/server.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
+#include "mirror/ddl.h"
 #include "mirror/key.h"
 #include "mirror/look.h"
 #include "mirror/table.h"
@@ -48,25 +50,6 @@
 #define LOCK_WAIT "3s"
 #define LOCK_WAIT_MS 3000
 
-/* Arguments of qdrant_mirror, as qdrant_sync--1.0.sql orders them. */
-enum
-{
-	ARG_SOURCE,
-	ARG_VECTOR,
-	ARG_PAYLOAD,
-	ARG_ROW_FILTER,
-	ARG_COLLECTION,
-	ARG_KEY,
-	ARG_DISTANCE,
-	ARG_INDEXES,
-	ARG_VECTORS_CONFIG,
-	ARG_SPARSE_VECTORS_CONFIG,
-	ARG_COLLECTION_CONFIG,
-	ARG_SERVER,
-	ARG_TAKE_OVER,
-	ARG_OMIT_NULLS
-};
-
 PG_FUNCTION_INFO_V1(qs_mirror);
 PG_FUNCTION_INFO_V1(qs_unmirror);
 PG_FUNCTION_INFO_V1(qs_pause);
@@ -84,8 +67,8 @@ require_owner(Oid relid)
 }
 
 /* The relation, which the caller owns, under AccessShareLock. */
-static Relation
-open_own(Oid relid)
+Relation
+qs_ddl_open_own(Oid relid)
 {
 	Relation	rel = try_relation_open(relid, AccessShareLock);
 
@@ -185,8 +168,8 @@ lock_relation(Oid relid, LOCKMODE mode)
 }
 
 /* The table and its leaves, to the end of the transaction, as any DDL does. */
-static void
-lock_table(Oid relid, LOCKMODE mode)
+void
+qs_ddl_lock(Oid relid, LOCKMODE mode)
 {
 	ListCell   *lc;
 
@@ -250,7 +233,7 @@ write_row(const char *statement, const QsDefinition *definition, int64 id, const
 		  bool take_over)
 {
 	Oid			types[] = {INT8OID, OIDOID, INT8OID, OIDOID, TEXTOID, TEXTOID, CHAROID,
-		INT2ARRAYOID, OIDARRAYOID, INT2ARRAYOID, OIDOID, OIDOID, INT8OID};
+		INT2ARRAYOID, OIDARRAYOID, INT2ARRAYOID, OIDOID, OIDOID, INT8OID, TEXTOID};
 	Datum		values[] = {
 		Int64GetDatum(id),
 		ObjectIdGetDatum(definition->relid),
@@ -262,7 +245,8 @@ write_row(const char *statement, const QsDefinition *definition, int64 id, const
 		(Datum) 0, (Datum) 0, (Datum) 0,
 		ObjectIdGetDatum(segments[0]),
 		ObjectIdGetDatum(segments[1]),
-		Int64GetDatum(take_over ? 1 : 0)
+		Int64GetDatum(take_over ? 1 : 0),
+		definition->alias ? CStringGetTextDatum(definition->alias) : (Datum) 0
 	};
 	char		nulls[lengthof(values) + 1];
 	bool		any_column;
@@ -273,6 +257,7 @@ write_row(const char *statement, const QsDefinition *definition, int64 id, const
 	memset(nulls, ' ', lengthof(values));
 	nulls[lengthof(values)] = '\0';
 	nulls[9] = any_column ? 'n' : ' ';
+	nulls[13] = definition->alias == NULL ? 'n' : ' ';
 	qs_as_owner(&saved);
 	SPI_connect();
 	(void) SPI_execute_with_args(statement, lengthof(types), types, values, nulls, false, 0);
@@ -284,8 +269,8 @@ static void
 insert_row(const QsDefinition *definition, int64 id, const Oid segments[2], bool take_over)
 {
 	write_row("INSERT INTO " QS_SCHEMA ".mirror (id, relid, system_identifier, database, server, collection, "
-			  "key_rule, key_attnums, key_types, columns, segment_a, segment_b, take_over) "
-			  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+			  "key_rule, key_attnums, key_types, columns, segment_a, segment_b, take_over, alias) "
+			  "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
 			  definition, id, segments, take_over);
 }
 
@@ -294,8 +279,8 @@ insert_row(const QsDefinition *definition, int64 id, const Oid segments[2], bool
  * segments, and its collection is the original's.  Segments that somebody has
  * locked stay behind until the extension is dropped.
  */
-static void
-forget_copied_row(const QsMirrorRow *row)
+void
+qs_ddl_forget_copied(const QsMirrorRow *row)
 {
 	static const char *const statements[] = {
 		"DELETE FROM " QS_SCHEMA ".dead_letter WHERE mirror = $1",
@@ -334,7 +319,7 @@ release_collection(const QsDefinition *definition)
 			(void) qs_execute_as_owner("UPDATE " QS_SCHEMA ".mirror SET dropped = true WHERE id = $1",
 									   1, &row->id);
 		else
-			forget_copied_row(row);
+			qs_ddl_forget_copied(row);
 	}
 }
 
@@ -342,8 +327,8 @@ release_collection(const QsDefinition *definition)
  * From the commit on, writes of this table are captured.  The caller holds a
  * lock that writers wait for, so that none of them goes on without knowing.
  */
-static void
-arm(const QsDefinition *definition, bool take_over)
+int64
+qs_ddl_arm(const QsDefinition *definition, bool take_over)
 {
 	int64		id = nextval_internal(qs_internal_relation("mirror_id"), false);
 	Oid			segments[2];
@@ -352,11 +337,12 @@ arm(const QsDefinition *definition, bool take_over)
 	qs_segments_make(id, segments);
 	insert_row(definition, id, segments, take_over);
 	tell(definition->relid);
+	return id;
 }
 
 /* One row of ours, as it must still be there. */
-static void
-update_row(const QsMirrorRow *row, const char *assignments, int64 value)
+void
+qs_ddl_update(const QsMirrorRow *row, const char *assignments, int64 value)
 {
 	int64		parameters[] = {row->id, value};
 	char	   *statement = psprintf("UPDATE " QS_SCHEMA ".mirror SET %s "
@@ -394,8 +380,8 @@ object_argument(FunctionCallInfo fcinfo, int number, const char *name)
 	return JsonbToCString(NULL, &object->root, VARSIZE(object));
 }
 
-static Oid
-source_argument(FunctionCallInfo fcinfo, const char *function)
+Oid
+qs_ddl_source(FunctionCallInfo fcinfo, const char *function)
 {
 	PreventCommandIfReadOnly(function);
 	qs_require_preload(function);
@@ -406,8 +392,8 @@ source_argument(FunctionCallInfo fcinfo, const char *function)
 	return PG_GETARG_OID(ARG_SOURCE);
 }
 
-static void
-take_arguments(FunctionCallInfo fcinfo, QsMirrorArguments *asked)
+void
+qs_ddl_arguments(FunctionCallInfo fcinfo, QsMirrorArguments *asked)
 {
 	memset(asked, 0, sizeof(QsMirrorArguments));
 	asked->vector = text_argument(fcinfo, ARG_VECTOR);
@@ -422,10 +408,6 @@ take_arguments(FunctionCallInfo fcinfo, QsMirrorArguments *asked)
 	asked->collection = text_argument(fcinfo, ARG_COLLECTION);
 	asked->distance = text_argument(fcinfo, ARG_DISTANCE);
 	asked->server = text_argument(fcinfo, ARG_SERVER);
-	if (asked->payload == NULL)
-		asked->payload = "";
-	if (asked->distance == NULL)
-		asked->distance = "Cosine";
 }
 
 static QS_NORETURN void refuse_mirrored(Relation rel, const QsMirrorRow *row);
@@ -462,8 +444,8 @@ refuse_second_mirror(Relation rel)
  * Two mirrors of one collection would remove each other's points.  One whose
  * table was dropped is none, though the worker may not have seen that yet.
  */
-static void
-refuse_shared_collection(const QsDefinition *definition)
+void
+qs_ddl_refuse_shared(const QsDefinition *definition)
 {
 	ListCell   *lc;
 
@@ -488,7 +470,7 @@ refuse_shared_collection(const QsDefinition *definition)
 static QsDefinition *
 check_asked(Oid relid, const QsMirrorArguments *asked, QsServer **server)
 {
-	Relation	rel = open_own(relid);
+	Relation	rel = qs_ddl_open_own(relid);
 	QsMirrorArguments complete = *asked;
 	QsDefinition *definition;
 
@@ -497,7 +479,7 @@ check_asked(Oid relid, const QsMirrorArguments *asked, QsServer **server)
 	*server = qs_server_get(asked->server, rel->rd_rel->relowner);
 	complete.server = (*server)->name;
 	definition = qs_definition_make(rel, &complete);
-	refuse_shared_collection(definition);
+	qs_ddl_refuse_shared(definition);
 	relation_close(rel, AccessShareLock);
 	return definition;
 }
@@ -530,22 +512,26 @@ notice_payload(const QsDefinition *definition)
 Datum
 qs_mirror(PG_FUNCTION_ARGS)
 {
-	Oid			relid = source_argument(fcinfo, "qdrant_mirror");
+	Oid			relid = qs_ddl_source(fcinfo, "qdrant_mirror");
 	bool		take_over = !PG_ARGISNULL(ARG_TAKE_OVER) && PG_GETARG_BOOL(ARG_TAKE_OVER);
 	QsMirrorArguments asked;
 	QsDefinition *definition;
 	QsServer   *server;
 
-	take_arguments(fcinfo, &asked);
+	qs_ddl_arguments(fcinfo, &asked);
+	if (asked.payload == NULL)
+		asked.payload = "";
+	if (asked.distance == NULL)
+		asked.distance = "Cosine";
 	definition = check_asked(relid, &asked, &server);
 	qs_look_at_collection(server, definition, take_over);
 	qs_server_free(server);
 
-	lock_table(relid, ShareRowExclusiveLock);
+	qs_ddl_lock(relid, ShareRowExclusiveLock);
 	definition = check_asked(relid, &asked, &server);
 	qs_server_free(server);
 	qs_triggers_make(definition);
-	arm(definition, take_over);
+	(void) qs_ddl_arm(definition, take_over);
 	notice_payload(definition);
 	PG_RETURN_VOID();
 }
@@ -570,13 +556,13 @@ own_mirror(Oid relid)
 {
 	QsMirrorRow *row;
 
-	relation_close(open_own(relid), AccessShareLock);
+	relation_close(qs_ddl_open_own(relid), AccessShareLock);
 	row = qs_mirror_row_by_relid(relid);
 	return row != NULL && row->ours ? row : NULL;
 }
 
-static QsMirrorRow *
-require_own_mirror(Oid relid)
+QsMirrorRow *
+qs_ddl_own_mirror(Oid relid)
 {
 	QsMirrorRow *row = own_mirror(relid);
 	Relation	rel;
@@ -590,48 +576,54 @@ require_own_mirror(Oid relid)
 	refuse_no_mirror(relid);
 }
 
-QsMirrorRow *
-qs_own_mirror(Oid relid)
+/* Whatever becomes of the present collection, the unfinished one is nobody's. */
+void
+qs_ddl_end_rebuild(const QsMirrorRow *rebuild)
 {
-	return require_own_mirror(relid);
+	if (rebuild->ours)
+		qs_ddl_update(rebuild, "dropped = true, drop_collection = ($2 = 1)", 1);
+	else
+		qs_ddl_forget_copied(rebuild);
 }
 
 Datum
 qs_unmirror(PG_FUNCTION_ARGS)
 {
-	Oid			relid = source_argument(fcinfo, "qdrant_unmirror");
+	Oid			relid = qs_ddl_source(fcinfo, "qdrant_unmirror");
 	bool		drop_collection = PG_GETARG_BOOL(1);
 	QsMirrorRow *row;
 	bool		had_triggers;
 
-	relation_close(open_own(relid), AccessShareLock);
-	lock_table(relid, AccessExclusiveLock);
+	relation_close(qs_ddl_open_own(relid), AccessShareLock);
+	qs_ddl_lock(relid, AccessExclusiveLock);
 	row = qs_mirror_row_by_relid(relid);
 	had_triggers = qs_triggers_drop(relid);
 	if (row == NULL && !had_triggers)
 		refuse_no_mirror(relid);
 	if (row != NULL && row->ours)
-		update_row(row, "dropped = true, drop_collection = ($2 = 1)", drop_collection ? 1 : 0);
+		qs_ddl_update(row, "dropped = true, drop_collection = ($2 = 1)", drop_collection ? 1 : 0);
 	else if (row != NULL)
-		forget_copied_row(row);
+		qs_ddl_forget_copied(row);
+	if (row != NULL && row->rebuild != NULL)
+		qs_ddl_end_rebuild(row->rebuild);
 	PG_RETURN_VOID();
 }
 
 Datum
 qs_pause(PG_FUNCTION_ARGS)
 {
-	Oid			relid = source_argument(fcinfo, "qdrant_pause");
+	Oid			relid = qs_ddl_source(fcinfo, "qdrant_pause");
 
-	update_row(require_own_mirror(relid), "paused = true", 0);
+	qs_ddl_update(qs_ddl_own_mirror(relid), "paused = true", 0);
 	PG_RETURN_VOID();
 }
 
 Datum
 qs_resync(PG_FUNCTION_ARGS)
 {
-	Oid			relid = source_argument(fcinfo, "qdrant_resync");
+	Oid			relid = qs_ddl_source(fcinfo, "qdrant_resync");
 
-	update_row(require_own_mirror(relid), "sweep = sweep + 1", 0);
+	qs_ddl_update(qs_ddl_own_mirror(relid), "sweep = sweep + 1", 0);
 	PG_RETURN_VOID();
 }
 
@@ -685,13 +677,16 @@ resume_own(const QsMirrorRow *row, bool take_over)
 				 errhint("Call qdrant_unmirror, then qdrant_mirror with take_over => true.")));
 	if (!whole)
 	{
-		lock_table(row->relid, AccessExclusiveLock);
+		qs_ddl_lock(row->relid, AccessExclusiveLock);
 		mend_triggers(definition);
 	}
 	write_row("UPDATE " QS_SCHEMA ".mirror SET key_attnums = $8, key_types = $9, columns = $10 WHERE id = $1",
 			  definition, row->id, row->segments, false);
-	update_row(row, psprintf("paused = false, resumed = resumed + 1, take_over = take_over + $2%s",
+	qs_ddl_update(row, psprintf("paused = false, resumed = resumed + 1, take_over = take_over + $2%s",
 							 whole ? "" : ", sweep = sweep + 1"), take_over ? 1 : 0);
+	if (row->rebuild != NULL)
+		qs_ddl_update(row->rebuild, whole ? "resumed = resumed + 1" :
+					  "resumed = resumed + 1, sweep = sweep + 1", 0);
 }
 
 /*
@@ -705,31 +700,43 @@ resume_restored(Oid relid, bool take_over)
 	QsDefinition *definition = definition_in_trigger(relid, &whole);
 	QsMirrorRow *copied;
 	QsServer   *server;
+	bool		had_rebuild;
 
 	if (definition == NULL)
 		refuse_no_mirror(relid);
+	/* Its unfinished collection is the original's business. */
+	had_rebuild = definition->rebuild != NULL;
+	definition->rebuild = NULL;
 	server = qs_server_get(definition->server, definition->owner);
-	refuse_shared_collection(definition);
+	qs_ddl_refuse_shared(definition);
 	qs_look_at_collection(server, definition, take_over);
 	qs_server_free(server);
 
-	lock_table(relid, whole ? ShareRowExclusiveLock : AccessExclusiveLock);
+	qs_ddl_lock(relid, whole ? ShareRowExclusiveLock : AccessExclusiveLock);
 	copied = qs_mirror_row_by_relid(relid);
 	if (copied != NULL && copied->ours)
 		ereport(ERROR,
 				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 				 errmsg("the mirror of table \"%s\" was resumed at the same time", get_rel_name(relid))));
+	if (copied != NULL && copied->rebuild != NULL)
+		qs_ddl_forget_copied(copied->rebuild);
 	if (copied != NULL)
-		forget_copied_row(copied);
+		qs_ddl_forget_copied(copied);
 	if (!whole)
 		mend_triggers(definition);
-	arm(definition, take_over);
+	else if (had_rebuild)
+		qs_triggers_set_rebuild(relid, NULL);
+	(void) qs_ddl_arm(definition, take_over);
+	if (had_rebuild)
+		ereport(NOTICE,
+				(errmsg("the rebuild of table \"%s\" that was going on is given up", get_rel_name(relid)),
+				 errhint("qdrant_rebuild begins another.")));
 }
 
 Datum
 qs_resume(PG_FUNCTION_ARGS)
 {
-	Oid			relid = source_argument(fcinfo, "qdrant_resume");
+	Oid			relid = qs_ddl_source(fcinfo, "qdrant_resume");
 	bool		take_over = PG_GETARG_BOOL(1);
 	QsMirrorRow *row = own_mirror(relid);
 

@@ -314,6 +314,8 @@ resolve(Relation rel, const QsMirrorArguments *arguments, Oid plan_as)
 		definition->row_filter = qs_condition(rel, "row_filter", arguments->row_filter, plan_as);
 	definition->index_list = qs_indexes_resolve(arguments->indexes, definition->payload);
 	definition->indexes = qs_indexes_text(definition->index_list);
+	definition->alias = arguments->alias != NULL ? pstrdup(arguments->alias) : NULL;
+	definition->rebuild = arguments->rebuild != NULL ? pstrdup(arguments->rebuild) : NULL;
 	set_columns(rel, definition);
 	return definition;
 }
@@ -330,18 +332,33 @@ qs_definition_resolve(Relation rel, const QsMirrorArguments *arguments)
 	return resolve(rel, arguments, InvalidOid);
 }
 
+static QsDefinition *
+read_trigger(Relation rel, const Trigger *trigger, bool rebuild)
+{
+	QsDefinition *definition = NULL;
+	QsMirrorArguments arguments;
+	int			level = qs_pin_search_path();
+	bool		found = true;
+
+	if (rebuild)
+		found = qs_arguments_read_rebuild(trigger, &arguments);
+	else
+		qs_arguments_read(trigger, &arguments);
+	if (found)
+		definition = resolve(rel, &arguments, InvalidOid);
+	AtEOXact_GUC(false, level);
+	return definition;
+}
+
 QsDefinition *
-qs_definition_read(Oid relid)
+qs_definition_read(Oid relid, bool rebuild)
 {
 	Relation	rel = table_open(relid, NoLock);
 	QsDefinition *definition = NULL;
 	QsMirrorTriggers triggers;
-	QsMirrorArguments arguments;
 
 	if (qs_mirror_triggers(rel, &triggers))
 	{
-		int			level;
-
 		if (!qs_triggers_are_whole(rel))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -349,10 +366,7 @@ qs_definition_read(Oid relid)
 							QS_EXTENSION, RelationGetRelationName(rel)),
 					 errhint("qdrant_resume('%s') makes the triggers anew and compares all rows.",
 							 RelationGetRelationName(rel))));
-		qs_arguments_read(triggers.row, &arguments);
-		level = qs_pin_search_path();
-		definition = resolve(rel, &arguments, InvalidOid);
-		AtEOXact_GUC(false, level);
+		definition = read_trigger(rel, triggers.row, rebuild);
 	}
 	table_close(rel, NoLock);
 	return definition;

@@ -8,6 +8,7 @@
 
 #include "qdrant_sync.h"
 #include "common/vector.h"
+#include "datatype/timestamp.h"
 #include "nodes/bitmapset.h"
 #include "nodes/pg_list.h"
 
@@ -89,6 +90,9 @@ typedef struct QsDefinition
 	char	   *sparse_vectors_config;
 	char	   *collection_config;
 	char	   *create_config;	/* the last in UTF-8 */
+	char	   *alias;			/* of the collection, for other clients; NULL: none */
+	char	   *rebuild;		/* definition of the rebuild that is going on, as JSON;
+								 * NULL: none */
 	bool		all_columns;	/* a change of any column counts */
 	Bitmapset  *columns;		/* else: columns whose change counts */
 } QsDefinition;
@@ -112,18 +116,23 @@ typedef struct QsMirrorRow
 	int64		sweep;
 	bool		dropped;
 	bool		drop_collection;
+	int64		rebuilds;		/* is filled to take that mirror's place; 0: it serves */
+	char	   *alias;			/* NULL: none */
+	TimestampTz replaced;		/* dropped, since a rebuild took its place; 0: not so */
+	struct QsMirrorRow *rebuild;	/* by qs_mirror_row_by_relid() only: the one that is
+									 * filled to take this one's place; NULL: none */
 } QsMirrorRow;
 
 /*
  * Reads the definition from the trigger on the relation, which the caller has
- * locked (AccessShareLock is enough).  Returns NULL where there is no trigger of
- * ours; ERROR where there is one that cannot be followed (a column that is not
+ * locked (AccessShareLock is enough); with rebuild, that of the rebuild that is
+ * going on.  Returns NULL where there is no trigger of ours, or no rebuild; ERROR where there is one that cannot be followed (a column that is not
  * there, a type that cannot be mirrored): the message says what to do.
  * Everything is palloc'd in the current context.
  */
-extern QsDefinition *qs_definition_read(Oid relid);
+extern QsDefinition *qs_definition_read(Oid relid, bool rebuild);
 
-/* Row of the mirror of this relation that is not dropped; NULL: none. */
+/* Row of the mirror that serves this relation, not dropped; NULL: none. */
 extern QsMirrorRow *qs_mirror_row_by_relid(Oid relid);
 
 /* All rows, dropped ones and those of other databases too: list of QsMirrorRow. */

@@ -49,7 +49,7 @@ typedef struct Followed
 {
 	const QsMirrorRow *row;
 	QsDefinition *definition;
-	char	   *text;			/* the trigger's argument, as it was */
+	char	   *text;			/* the definition, as it was */
 	char	   *server;			/* new name of its server; NULL: not renamed */
 } Followed;
 
@@ -60,7 +60,7 @@ typedef struct Before
 	Oid			partition;		/* … that is attached or detached; InvalidOid: made */
 	bool		attached;
 	Oid			altered;		/* mirrored table whose columns may change */
-	QsArmed    *armed;			/* … its columns that count */
+	QsArmed    *armed;			/* … its columns that count, to a rebuild as well */
 	char	   *shape;			/* … as it was */
 	List	   *followed;		/* of Followed */
 } Before;
@@ -124,6 +124,19 @@ shape_of(const QsArmed *armed, Oid relid)
 }
 
 static void
+add_columns(QsArmed *all, const QsArmed *one)
+{
+	if (one->ncolumns < 0 || all->ncolumns < 0)
+	{
+		all->ncolumns = -1;
+		return;
+	}
+	all->columns = repalloc(all->columns, (all->ncolumns + one->ncolumns + 1) * sizeof(AttrNumber));
+	memcpy(all->columns + all->ncolumns, one->columns, one->ncolumns * sizeof(AttrNumber));
+	all->ncolumns += one->ncolumns;
+}
+
+static void
 look_at_columns(Before *before, Oid relid)
 {
 	QsArmed    *armed;
@@ -136,12 +149,10 @@ look_at_columns(Before *before, Oid relid)
 	before->altered = relid;
 	before->armed = palloc(sizeof(QsArmed));
 	*before->armed = *armed;
-	before->armed->columns = NULL;
-	if (armed->ncolumns > 0)
-	{
-		before->armed->columns = palloc(armed->ncolumns * sizeof(AttrNumber));
-		memcpy(before->armed->columns, armed->columns, armed->ncolumns * sizeof(AttrNumber));
-	}
+	before->armed->columns = palloc(sizeof(AttrNumber));
+	before->armed->ncolumns = 0;
+	for (; armed != NULL; armed = armed->next)
+		add_columns(before->armed, armed);
 	before->shape = shape_of(before->armed, relid);
 }
 
@@ -237,12 +248,19 @@ analyse(const QsMirrorRow *row)
 	{
 		int			level = qs_pin_search_path();
 		QsMirrorArguments arguments;
+		bool		found = true;
 
-		qs_arguments_read(triggers.row, &arguments);
-		followed = palloc0(sizeof(Followed));
-		followed->row = row;
-		followed->text = pstrdup(triggers.row->tgargs[0]);
-		followed->definition = qs_definition_resolve(rel, &arguments);
+		if (row->rebuilds != 0)
+			found = qs_arguments_read_rebuild(triggers.row, &arguments);
+		else
+			qs_arguments_read(triggers.row, &arguments);
+		if (found)
+		{
+			followed = palloc0(sizeof(Followed));
+			followed->row = row;
+			followed->definition = qs_definition_resolve(rel, &arguments);
+			followed->text = qs_arguments_text(followed->definition);
+		}
 		AtEOXact_GUC(false, level);
 	}
 	relation_close(rel, NoLock);
@@ -310,7 +328,9 @@ look_at_names(Before *before, Oid relid, const char *old_server, const char *new
 		if (followed == NULL || (!OidIsValid(relid) && !old_server && !uses_names_of_others(followed)))
 			continue;
 		followed->server = new_server ? pstrdup(new_server) : NULL;
-		before->followed = lappend(before->followed, followed);
+		/* A rebuild's definition is part of the other: it is written after that one. */
+		before->followed = row->rebuilds != 0 ? lappend(before->followed, followed) :
+			lcons(followed, before->followed);
 	}
 }
 
@@ -358,7 +378,9 @@ follow_names(const Followed *followed)
 		definition->server = followed->server;
 	relation_close(rel, NoLock);
 	text = qs_arguments_text(definition);
-	if (strcmp(text, followed->text) != 0)
+	if (strcmp(text, followed->text) != 0 && followed->row->rebuilds != 0)
+		qs_triggers_set_rebuild(definition->relid, text);
+	else if (strcmp(text, followed->text) != 0)
 		qs_triggers_set_argument(definition->relid, text);
 	if (followed->server != NULL)
 		rename_server(followed);

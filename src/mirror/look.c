@@ -170,3 +170,37 @@ qs_look_at_collection(const QsServer *server, const QsDefinition *definition, bo
 	if (answer != NULL && answer->status == 200)
 		check_existing(definition, answer, take_over);
 }
+
+/*
+ * What the sync worker will move to the new collection must be nothing else: a
+ * name that is free, or an alias of the present collection already.
+ */
+void
+qs_look_at_alias(const QsServer *server, const QsDefinition *definition, const char *present)
+{
+	QsAnswer   *answer = ask(server, definition, "/aliases");
+	char	   *target;
+
+	if (answer == NULL || answer->status != 200)
+		return;
+	target = qs_json_alias_target(answer->body, answer->length, definition->alias);
+	if (target != NULL)
+	{
+		char	   *copy = pstrdup(target);
+
+		free(target);
+		if (strcmp(copy, present) != 0 && strcmp(copy, definition->collection) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DUPLICATE_OBJECT),
+					 errmsg("alias \"%s\" means collection \"%s\", which is not this table's",
+							definition->alias, copy),
+					 errhint("Choose another alias, or delete that one.")));
+		return;
+	}
+	answer = ask(server, definition, qs_collection_path(definition->alias, ""));
+	if (answer != NULL && answer->status == 200)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("\"%s\" cannot be the alias: there is a collection of that name", definition->alias),
+				 errhint("Choose a name that nothing has.")));
+}

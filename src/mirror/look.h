@@ -17,4 +17,8 @@
 extern void qs_look_at_collection(const QsServer *server, const QsDefinition *definition,
 								  bool take_over);
 
+/* May a rebuild move this alias?  ERROR 42710 where it is something else's. */
+extern void qs_look_at_alias(const QsServer *server, const QsDefinition *definition,
+							 const char *present);
+
 #endif							/* QS_LOOK_H */

@@ -36,9 +36,13 @@ without_alias_suffix(const char *collection)
 	return name;
 }
 
-/* Columns of qdrant_internal.mirror are found by name: its shape is mirror/catalog.c's. */
+/*
+ * By an index on server and column.  Columns of qdrant_internal.mirror are found
+ * by name: its shape is mirror/catalog.c's.
+ */
 static Oid
-mirrored_table(Relation mirrors, const char *server, const char *collection)
+mirrored_table(Relation mirrors, const char *index, const char *column, const char *server,
+			   const char *name)
 {
 	Oid			table = RelationGetRelid(mirrors);
 	ScanKeyData keys[2];
@@ -49,9 +53,9 @@ mirrored_table(Relation mirrors, const char *server, const char *collection)
 
 	ScanKeyEntryInitialize(&keys[0], 0, get_attnum(table, "server"), BTEqualStrategyNumber, InvalidOid,
 						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(server));
-	ScanKeyEntryInitialize(&keys[1], 0, get_attnum(table, "collection"), BTEqualStrategyNumber, InvalidOid,
-						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(collection));
-	scan = systable_beginscan(mirrors, qs_internal_relation("mirror_collection"), true, NULL, 2, keys);
+	ScanKeyEntryInitialize(&keys[1], 0, get_attnum(table, column), BTEqualStrategyNumber, InvalidOid,
+						   DEFAULT_COLLATION_OID, F_TEXTEQ, CStringGetTextDatum(name));
+	scan = systable_beginscan(mirrors, qs_internal_relation(index), true, NULL, 2, keys);
 	tuple = systable_getnext(scan);
 	if (HeapTupleIsValid(tuple))
 		relid = DatumGetObjectId(heap_getattr(tuple, get_attnum(table, "relid"),
@@ -60,7 +64,7 @@ mirrored_table(Relation mirrors, const char *server, const char *collection)
 	return relid;
 }
 
-/* The index has no mirror that is being dropped. */
+/* Also under the alias that a rebuild moves.  The indexes have no mirror that is being dropped. */
 Oid
 qs_collection_table(const char *server, const char *collection)
 {
@@ -70,9 +74,11 @@ qs_collection_table(const char *server, const char *collection)
 
 	if (mirrors == NULL)
 		return InvalidOid;
-	relid = mirrored_table(mirrors, server, collection);
+	relid = mirrored_table(mirrors, "mirror_collection", "collection", server, collection);
 	if (!OidIsValid(relid) && strcmp(name, collection) != 0)
-		relid = mirrored_table(mirrors, server, name);
+		relid = mirrored_table(mirrors, "mirror_collection", "collection", server, name);
+	if (!OidIsValid(relid))
+		relid = mirrored_table(mirrors, "mirror_alias", "alias", server, collection);
 	relation_close(mirrors, AccessShareLock);
 	return relid;
 }

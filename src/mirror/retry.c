@@ -12,6 +12,7 @@
 #include "capture/capture.h"
 #include "capture/operations.h"
 #include "mirror/catalog.h"
+#include "mirror/ddl.h"
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -157,6 +158,6 @@ qs_retry(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("qdrant_retry");
 	qs_require_preload("qdrant_retry");
 	if (!PG_ARGISNULL(0))
-		PG_RETURN_INT64(retry_mirror(qs_own_mirror(PG_GETARG_OID(0)), keys));
+		PG_RETURN_INT64(retry_mirror(qs_ddl_own_mirror(PG_GETARG_OID(0)), keys));
 	PG_RETURN_INT64(keys == 0 ? retry_all() : retry_operations(keys));
 }

@@ -23,7 +23,9 @@
 #include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
+#include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -330,4 +332,68 @@ qs_triggers_set_argument(Oid relid, const char *argument)
 		set_argument(catalog, lfirst_oid(lc), function, argument);
 	table_close(catalog, RowExclusiveLock);
 	CommandCounterIncrement();
+}
+
+/* ---- the definition of a rebuild ---- */
+
+#define REBUILD "rebuild"
+
+/* The argument as it is, of one table and not its leaves; NULL: it is no object. */
+static Jsonb *
+get_argument(Oid relid)
+{
+	Relation	rel = relation_open(relid, NoLock);
+	QsMirrorTriggers triggers;
+	Jsonb	   *argument = NULL;
+
+	if (qs_mirror_triggers(rel, &triggers) && triggers.row->tgnargs == 1)
+		argument = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(triggers.row->tgargs[0])));
+	relation_close(rel, NoLock);
+	return argument != NULL && JB_ROOT_IS_OBJECT(argument) ? argument : NULL;
+}
+
+static JsonbValue *
+get_rebuild(Jsonb *argument, JsonbValue *value)
+{
+	return argument == NULL ? NULL :
+		getKeyJsonValueFromContainer(&argument->root, REBUILD, strlen(REBUILD), value);
+}
+
+bool
+qs_triggers_have_rebuild(Oid relid)
+{
+	JsonbValue	value;
+
+	return get_rebuild(get_argument(relid), &value) != NULL;
+}
+
+void
+qs_triggers_set_rebuild(Oid relid, const char *rebuild)
+{
+	Jsonb	   *argument = get_argument(relid);
+	Datum		changed;
+
+	if (argument == NULL)
+		elog(ERROR, "trigger of relation %u has no definition", relid);
+	changed = DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(argument), CStringGetTextDatum(REBUILD));
+	if (rebuild != NULL)
+	{
+		char	   *member = psprintf("{\"" REBUILD "\": %s}", rebuild);
+
+		changed = DirectFunctionCall2(jsonb_concat, changed,
+									  DirectFunctionCall1(jsonb_in, CStringGetDatum(member)));
+	}
+	argument = DatumGetJsonbP(changed);
+	qs_triggers_set_argument(relid, JsonbToCString(NULL, &argument->root, VARSIZE(argument)));
+}
+
+bool
+qs_triggers_serve_rebuild(Oid relid)
+{
+	JsonbValue	value;
+
+	if (get_rebuild(get_argument(relid), &value) == NULL || value.type != jbvBinary)
+		return false;
+	qs_triggers_set_argument(relid, JsonbToCString(NULL, value.val.binary.data, value.val.binary.len));
+	return true;
 }

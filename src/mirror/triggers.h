@@ -39,4 +39,13 @@ extern void qs_triggers_drop_detached(Oid relid);
 /* Writes another argument into the row trigger and its clones. */
 extern void qs_triggers_set_argument(Oid relid, const char *argument);
 
+/*
+ * The definition of a rebuild, a member of the argument.  set: JSON, or NULL where
+ * none is going on any more.  serve: it becomes the table's definition; false where
+ * there is none.
+ */
+extern bool qs_triggers_have_rebuild(Oid relid);
+extern void qs_triggers_set_rebuild(Oid relid, const char *rebuild);
+extern bool qs_triggers_serve_rebuild(Oid relid);
+
 #endif							/* QS_TRIGGERS_H */

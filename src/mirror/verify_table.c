@@ -151,7 +151,7 @@ read_definition(QsVerifyTable *table)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the table that is verified was dropped")));
-	table->definition = qs_definition_read(table->relid);
+	table->definition = qs_definition_read(table->relid, false);
 	if (table->definition == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -42,6 +42,7 @@ typedef struct Awaited
 	Oid			relid;			/* InvalidOid: explicit operations */
 	QsMirrorSlot *slot;			/* NULL: the worker has not made it yet */
 	uint64		number;			/* ours, in that slot */
+	bool		rebuild;		/* about to serve the table; if it stops, it will not */
 } Awaited;
 
 typedef enum Progress
@@ -159,6 +160,24 @@ add_mirror(List **list, const QsMirrorRow *row)
 	return true;
 }
 
+/*
+ * A rebuild that is filled serves the table from one moment to the next.  One that
+ * is said not to be filled yet will ask for everything committed until then.
+ */
+static void
+add_rebuild(List **list, const QsMirrorRow *row)
+{
+	Awaited    *awaited;
+
+	if (!row->ours || row->dropped ||
+		qs_execute_as_owner("SELECT FROM " QS_SCHEMA ".progress WHERE mirror = $1 AND phase = 'switching'",
+							1, &row->id) == 0)
+		return;
+	awaited = make_awaited(row->id, row->relid);
+	awaited->rebuild = true;
+	*list = lappend(*list, awaited);
+}
+
 static bool
 add_source(List **list, Oid relid)
 {
@@ -177,7 +196,11 @@ add_source(List **list, Oid relid)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" has no mirror", name),
 				 errhint("qdrant_mirror makes one; qdrant_resume takes up a restored one.")));
-	return add_mirror(list, row);
+	if (!add_mirror(list, row))
+		return false;
+	if (row->rebuild != NULL)
+		add_rebuild(list, row->rebuild);
+	return true;
 }
 
 static bool
@@ -187,7 +210,11 @@ add_all(List **list)
 
 	foreach(lc, qs_mirror_rows())
 	{
-		if (!add_mirror(list, lfirst(lc)))
+		const QsMirrorRow *row = lfirst(lc);
+
+		if (row->rebuilds != 0)
+			add_rebuild(list, row);
+		else if (!add_mirror(list, row))
 			return false;
 	}
 	*list = lappend(*list, make_awaited(OPERATIONS_ID, InvalidOid));
@@ -226,6 +253,19 @@ is_gone(const Awaited *awaited)
 	return row == NULL || row->id != awaited->mirror;
 }
 
+/* Another mirror serves the table now: that one is waited for. */
+static bool
+follow_replacement(Awaited *awaited)
+{
+	QsMirrorRow *row = OidIsValid(awaited->relid) ? qs_mirror_row_by_relid(awaited->relid) : NULL;
+
+	if (row == NULL || row->id == awaited->mirror || !row->ours || row->paused)
+		return false;
+	awaited->mirror = row->id;
+	ask(awaited);
+	return true;
+}
+
 /* A worker that has not yet acted on qdrant_resume still says "stopped". */
 static bool
 is_being_resumed(const Awaited *awaited)
@@ -244,6 +284,8 @@ look(Awaited *awaited, long *ms)
 	*ms = LOOK_MS;
 	if (!is_still_of(awaited))
 	{
+		if (follow_replacement(awaited))
+			return WAITING;
 		if (is_gone(awaited))
 			return REACHED;
 		ask(awaited);
@@ -258,8 +300,8 @@ look(Awaited *awaited, long *ms)
 		return REACHED;
 	if (pg_atomic_read_u32(&awaited->slot->stopped) == 0)
 		*ms = SLEEP_MS;
-	else if (!is_being_resumed(awaited))
-		return STOPPED;
+	else if (!is_being_resumed(awaited) && !follow_replacement(awaited))
+		return awaited->rebuild ? REACHED : STOPPED;
 	return WAITING;
 }
 

@@ -109,6 +109,13 @@ created(void *arg, const QsHttpOutcome *outcome)
 	QsTask	   *task = arg;
 
 	task->call = NULL;
+	task->making = false;
+	/* Not ours, or not there: nothing that the end of a rebuild has to delete. */
+	if (task->row.rebuilds != 0 && outcome->status >= 400 && outcome->status < 500)
+	{
+		task->progress.collection_made = false;
+		task->progress_dirty = true;
+	}
 	if (task->phase != QS_PHASE_CREATING)
 		return;
 	if (outcome->status != 200)
@@ -216,6 +223,20 @@ collection_body(const QsTask *task)
 	return qs_call_body(qs_json_create_collection(vectors, n, task->definition->create_config));
 }
 
+/*
+ * A rebuild that is abandoned deletes the collection that was made for it, also
+ * where a crash hid the answer: durable before it is made.
+ */
+static void
+promise_to_delete(QsTask *task)
+{
+	if (task->row.rebuilds == 0)
+		return;
+	task->progress.collection_made = true;
+	task->progress.owner = task->endpoint->owner;
+	qs_task_save(task);
+}
+
 static void
 create_collection(QsTask *task)
 {
@@ -229,6 +250,8 @@ create_collection(QsTask *task)
 	}
 	for (int i = 0; i < list_length(task->definition->vectors); i++)
 		task->halves[i] = overflows(task->definition->specs[i].datatype, task->definition->specs[i].distance);
+	promise_to_delete(task);
+	task->making = true;
 	task->call = qs_call_change(task->endpoint, "PUT", qs_task_collection_path(task, ""),
 								collection_body(task), created, task);
 }
@@ -378,7 +401,7 @@ remote_dropped(void *arg, const QsHttpOutcome *outcome)
 	if (outcome->status == 200 || (outcome->status >= 400 && outcome->status < 500 &&
 								   outcome->status != 408 && outcome->status != 429))
 	{
-		if (task->row.drop_collection || task->next_withdrawn ||
+		if (qs_switch_drops_collection(task) || task->next_withdrawn ||
 			task->progress.next_nonce[0] == '\0')
 			qs_task_remote_dropped(task);
 		task->next_withdrawn = true;
@@ -396,7 +419,7 @@ drop_remote(QsTask *task)
 	QsProgress *progress = &task->progress;
 	char	   *alias;
 
-	if (task->row.drop_collection)
+	if (qs_switch_drops_collection(task))
 	{
 		task->call = qs_call_change(task->endpoint, "DELETE", qs_task_collection_path(task, ""),
 									NULL, remote_dropped, task);
@@ -436,12 +459,17 @@ find_endpoint(QsTask *task)
 void
 qs_drop_step(QsTask *task)
 {
+	TimestampTz until;
+
 	if (task->call != NULL || task->remote_dropped ||
 		GetCurrentTimestamp() < task->not_before)
 		return;
-	if (!find_endpoint(task))
+	if (qs_switch_old_stays(task, &until))
+		task->not_before = until;
+	else if (!find_endpoint(task))
 		qs_task_remote_dropped(task);
 	else if (qs_endpoint_ready(task->endpoint) &&
-			 qs_endpoint_open(task->endpoint, GetCurrentTimestamp()))
+			 qs_endpoint_open(task->endpoint, GetCurrentTimestamp()) &&
+			 !qs_switch_gives_alias_back(task))
 		drop_remote(task);
 }

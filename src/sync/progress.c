@@ -275,6 +275,40 @@ qs_progress_forget(int64 mirror)
 	execute("DELETE FROM qdrant_internal.mirror WHERE id = $1", &p, SPI_OK_DELETE);
 }
 
+QsMirrorsLock
+qs_mirrors_lock(int64 old, int64 rebuild)
+{
+	Parameters	p = {0};
+	QsMirrorsLock result = QS_MIRRORS_LOCKED;
+
+	add_int8(&p, old);
+	add_int8(&p, rebuild);
+	run("SELECT id, paused FROM qdrant_internal.mirror WHERE id IN ($1, $2) AND NOT dropped"
+		" ORDER BY id FOR UPDATE SKIP LOCKED", &p, SPI_OK_SELECT);
+	if (SPI_processed != 2)
+		result = QS_MIRRORS_BUSY;
+	else if (bool_column(2))
+		result = QS_MIRRORS_PAUSED;
+	finish();
+	return result;
+}
+
+void
+qs_mirrors_switch(int64 old, int64 rebuild)
+{
+	Parameters	p = {0};
+
+	add_int8(&p, old);
+	add_int8(&p, rebuild);
+	execute("UPDATE qdrant_internal.mirror m SET dropped = true, drop_collection = NOT r.keep_old,"
+			" replaced = pg_catalog.clock_timestamp()"
+			" FROM qdrant_internal.mirror r WHERE m.id = $1 AND r.id = $2", &p, SPI_OK_UPDATE);
+	memset(&p, 0, sizeof(p));
+	add_int8(&p, rebuild);
+	execute("UPDATE qdrant_internal.mirror SET rebuilds = NULL, keep_old = false WHERE id = $1",
+			&p, SPI_OK_UPDATE);
+}
+
 /*
  * pg_upgrade begins the count of timelines anew, which is no promotion.  A row that
  * a session has locked is adopted by a later call.

@@ -3,7 +3,8 @@
  *		What the sync worker keeps of a mirror across restarts
  *		(qdrant_internal.progress), and the dead letters.
  *
- * Only the sync worker writes these tables.  Every function needs a
+ * Only the sync worker writes these tables; at the end of a rebuild it writes
+ * qdrant_internal.mirror as well.  Every function needs a
  * transaction and is durable with its commit.
  */
 #ifndef QS_PROGRESS_H
@@ -58,6 +59,19 @@ extern void qs_progress_save(const QsProgress *progress);
 
 /* The mirror is gone: its rows in mirror, progress and dead_letter. */
 extern void qs_progress_forget(int64 mirror);
+
+/* Row locks of two mirrors, to the end of the transaction, waiting for none. */
+typedef enum QsMirrorsLock
+{
+	QS_MIRRORS_LOCKED,
+	QS_MIRRORS_BUSY,			/* somebody changes or drops one of them */
+	QS_MIRRORS_PAUSED			/* the first is paused */
+} QsMirrorsLock;
+
+extern QsMirrorsLock qs_mirrors_lock(int64 old, int64 rebuild);
+
+/* The second takes the first's place; they are locked. */
+extern void qs_mirrors_switch(int64 old, int64 rebuild);
 
 /* mirror 0: an explicit operation, whose body is kept.  True: there was one of that key. */
 extern bool qs_dead_letter_put(int64 mirror, const char *server, const char *collection,

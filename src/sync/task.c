@@ -71,14 +71,19 @@ copy_row(QsTask *task, const QsMirrorRow *row)
 {
 	char	   *server = task->row.server;
 	char	   *collection = task->row.collection;
+	char	   *alias = task->row.alias;
 
 	task->row = *row;
 	task->row.server = MemoryContextStrdup(task->context, row->server);
 	task->row.collection = MemoryContextStrdup(task->context, row->collection);
+	task->row.alias = row->alias ? MemoryContextStrdup(task->context, row->alias) : NULL;
+	task->row.rebuild = NULL;
 	if (server != NULL)
 		pfree(server);
 	if (collection != NULL)
 		pfree(collection);
+	if (alias != NULL)
+		pfree(alias);
 }
 
 /* Needs a transaction. */
@@ -250,7 +255,9 @@ qs_task_may_take_over(const QsTask *task)
 const char *
 qs_task_active_phase(const QsTask *task)
 {
-	return qs_task_sweep_wanted(task) > task->progress.sweep_done ? "sweeping" : "live";
+	if (qs_task_sweep_wanted(task) > task->progress.sweep_done)
+		return "sweeping";
+	return task->row.rebuilds != 0 && task->switch_step != QS_SWITCH_FILLING ? "switching" : "live";
 }
 
 void
@@ -355,7 +362,9 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 	{
 		if (task->phase != QS_PHASE_DROPPING)
 		{
-			give_up_requests(task);
+			/* What makes the collection is not given up: it has to be deleted after. */
+			if (!task->making)
+				give_up_requests(task);
 			task->not_before = 0;
 			qs_task_set_phase(task, QS_PHASE_DROPPING);
 		}
@@ -486,13 +495,18 @@ compile(QsTask *task)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "qdrant_sync definition",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	QsDefinition *definition = qs_definition_read(task->row.relid);
+	QsDefinition *definition = qs_definition_read(task->row.relid, task->row.rebuilds != 0);
 	QsReader   *reader;
 
-	if (definition == NULL)
+	if (definition == NULL && task->row.rebuilds == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the mirror's trigger is gone from the table")));
+	/* Abandoned, or replaced: the row that says so is read in a moment. */
+	if (definition == NULL || strcmp(definition->collection, task->row.collection) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("the trigger of the table holds the definition of another mirror")));
 	if (!qs_key_same_ids(&task->row.key, &definition->key))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),
@@ -672,6 +686,7 @@ active_turn(QsTask *task)
 	qs_batch_echo_due(task, now);
 	qs_owner_beat(task);
 	qs_sweep_step(task);
+	qs_switch_step(task);
 	if (can_send(task, now))
 	{
 		for (int i = 0; i < READS_PER_TURN && !made_enough(task) && qs_task_runs(task); i++)
@@ -895,8 +910,13 @@ qs_task_next_wake(const QsTask *task, TimestampTz now)
 {
 	TimestampTz next;
 
+	if (task->phase == QS_PHASE_DROPPING && task->remote_dropped)
+		return Max(now, task->housekeep_after);
 	if (task->phase == QS_PHASE_DROPPING)
-		return task->remote_dropped ? Max(now, task->housekeep_after) : next_call(task, now);
+	{
+		next = next_call(task, now);
+		return next == 0 ? 0 : Max(next, task->not_before);
+	}
 	if (!qs_task_runs(task))
 		return 0;
 	if (now < task->prepare_after)
@@ -914,5 +934,6 @@ qs_task_next_wake(const QsTask *task, TimestampTz now)
 	next = earlier(qs_batch_echo_next(task), next_write(task, now));
 	if (!task->silent && task->beat_call == NULL && task->endpoint->failures == 0 && !task->progress.fence_by_time)
 		next = earlier(next, Max(now, task->beat_after));
+	next = earlier(next, qs_switch_next(task, now));
 	return earlier(next, next_sweep(task, now));
 }

@@ -40,6 +40,15 @@ typedef enum QsClaimStep
 	QS_CLAIM_SETTLE				/* let what is in limbo end */
 } QsClaimStep;
 
+/* Steps by which a rebuild takes its place (switch.c). */
+typedef enum QsSwitchStep
+{
+	QS_SWITCH_FILLING,
+	QS_SWITCH_CATCHING_UP,
+	QS_SWITCH_LOOK,				/* what does the alias mean?  Then it is moved */
+	QS_SWITCH_HERE
+} QsSwitchStep;
+
 typedef struct QsTask
 {
 	dlist_node	node;
@@ -142,6 +151,15 @@ typedef struct QsTask
 	uint64		wait_number;	/* being waited for; 0: none */
 	int64		wait_sweep;		/* sweep that it needs */
 
+	/* The end of a rebuild (switch.c). */
+	QsSwitchStep switch_step;
+	uint64		switch_number;	/* its own wait */
+	TimestampTz switch_asked;	/* when that began; once it has ended, when it did */
+	TimestampTz switch_after;	/* not before */
+	int			switch_tries;
+	bool		alias_is_back;	/* QS_PHASE_DROPPING */
+
+	bool		making;			/* QS_PHASE_CREATING: task->call makes the collection */
 	bool		next_withdrawn; /* QS_PHASE_DROPPING: the alias of the claim under way is gone */
 	bool		empty;			/* QS_PHASE_CREATING: no row that tells the dimension */
 	bool		remote_dropped; /* … Qdrant's side is done */
@@ -171,7 +189,7 @@ extern void qs_task_fail_contested(QsTask *task);
 /* qdrant_mirror or qdrant_resume allowed to take the collection, and it was not taken since. */
 extern bool qs_task_may_take_over(const QsTask *task);
 
-/* For the view, of a mirror whose rows go out: sweeping or live; a literal. */
+/* For the view, of a mirror whose rows go out: sweeping, live or switching; a literal. */
 extern const char *qs_task_active_phase(const QsTask *task);
 
 /* Alias that writes go to, or the collection itself where the fence is by time. */
@@ -210,6 +228,15 @@ extern bool qs_indexes_are_there(QsTask *task, const char *document, Size length
 /* claim.c */
 extern void qs_claim_start(QsTask *task);
 extern void qs_claim_step(QsTask *task);
+
+/* switch.c, of a mirror that is filled to take another's place */
+extern void qs_switch_step(QsTask *task);
+extern TimestampTz qs_switch_next(const QsTask *task, TimestampTz now);
+
+/* ... of one that is dropped */
+extern bool qs_switch_old_stays(const QsTask *task, TimestampTz *until);
+extern bool qs_switch_drops_collection(const QsTask *task);
+extern bool qs_switch_gives_alias_back(QsTask *task);	/* true: a call was started */
 
 /* limit.c */
 extern void qs_limit_check(QsTask *task);

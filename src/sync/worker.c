@@ -259,9 +259,12 @@ take_row(QsMirrorRow *row)
 {
 	QsTask	   *task = find_task(row->id);
 
-	/* A table that was dropped took its trigger with it. */
+	/* A table that was dropped took its trigger with it; an unfinished rebuild goes. */
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(row->relid)))
+	{
+		row->drop_collection |= row->rebuilds != 0;
 		row->dropped = true;
+	}
 	if (task != NULL)
 		qs_task_update(task, row);
 	else if (row->ours && !is_still_dropping(row))
