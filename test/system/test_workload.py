@@ -11,8 +11,9 @@ import time
 
 import psycopg
 import pytest
+from qdrant_client.models import Distance, VectorParams
 
-from harness import wait_until
+from harness import collection_points, wait_until
 from items import VECTOR, Items, end_worker
 from keyed import Keyed
 
@@ -23,7 +24,9 @@ KEYS = 400
 
 # What concurrent sessions, prepared transactions and crashes may do to a statement.
 EXPECTED = (psycopg.errors.DeadlockDetected, psycopg.errors.UniqueViolation, psycopg.errors.LockNotAvailable,
-            psycopg.errors.SerializationFailure, psycopg.errors.QueryCanceled, psycopg.errors.RaiseException)
+            psycopg.errors.SerializationFailure, psycopg.errors.QueryCanceled, psycopg.errors.RaiseException,
+            # A leaf is detached just now.
+            psycopg.errors.CheckViolation)
 
 
 # A second table with all that the first has not: a key of two columns, leaves on two levels, a filter, columns that do
@@ -43,6 +46,44 @@ DOCS = (
 KINDS = ("a", "b", "b b", "c", "", "\u00e9\"\\")
 LEAF = {"a": "docs_a", "b": "docs_b", "b b": "docs_b"}
 
+# DDL on both tables while others write to them; each ends as it began, except for values.
+DDL = (
+    ["ALTER TABLE docs_rest DETACH PARTITION docs_0", "UPDATE docs_0 SET n = n + 1, title = 'apart'",
+     "ALTER TABLE docs_rest ATTACH PARTITION docs_0 FOR VALUES WITH (MODULUS 2, REMAINDER 0)"],
+    ["CREATE TABLE docs_z PARTITION OF docs FOR VALUES IN ('z')",
+     "INSERT INTO docs (kind, no, embedding) VALUES ('z', 1, '{1,2,3,4}')", "DROP TABLE docs_z"],
+    ["ALTER TABLE items ADD extra integer DEFAULT 1", "UPDATE items SET extra = 2 WHERE id % 5 = 0",
+     "ALTER TABLE items DROP extra"],
+    ["ALTER TABLE items RENAME n TO number", "UPDATE items SET number = number + 1 WHERE id < 50",
+     "ALTER TABLE items RENAME number TO n"],
+    ["ALTER TABLE docs ALTER title TYPE text USING title || '!'"],
+    ["ALTER TABLE items ALTER n TYPE integer USING n + 1"],
+    ["ALTER TABLE items DISABLE TRIGGER qdrant_sync", "UPDATE items SET n = n + 1, title = 'unseen'",
+     "DELETE FROM items WHERE id % 7 = 0", "ALTER TABLE items ENABLE ALWAYS TRIGGER qdrant_sync"],
+    ["ALTER TABLE docs RENAME TO documents", "DELETE FROM documents WHERE no % 5 = 0", "ALTER TABLE documents RENAME TO docs"],
+)
+DETACH = "ALTER TABLE docs_rest DETACH PARTITION docs_1"
+ATTACH = "ALTER TABLE docs_rest ATTACH PARTITION docs_1 FOR VALUES WITH (MODULUS 2, REMAINDER 1)"
+ATTACHED = "SELECT 1 FROM pg_inherits WHERE inhrelid = 'docs_1'::regclass"
+
+# Points that are written by hand, each with its row in a table: whoever writes a point holds its row's lock until
+# COMMIT, so that the rows say what the last writes were.
+POINTS = 30
+
+
+def make_by_hand(db):
+    collection = db.collection("by_hand")
+    db.front.client.create_collection(collection, VectorParams(size=2, distance=Distance.DOT))
+    db.sql("CREATE TABLE by_hand (id bigint PRIMARY KEY, n integer)")
+    db.sql(f"INSERT INTO by_hand SELECT i, NULL FROM generate_series(1, {POINTS}) i")
+    return collection
+
+
+def by_hand_differences(db, collection):
+    rows = dict(db.sql("SELECT id, n FROM by_hand WHERE n IS NOT NULL"))
+    points = {int(i): point.payload["n"] for i, point in collection_points(db.front, collection).items()}
+    return {i: (rows.get(i), points.get(i)) for i in rows.keys() | points.keys() if rows.get(i) != points.get(i)}
+
 
 def make_docs(db):
     for statement in DOCS:
@@ -58,9 +99,9 @@ def make_docs(db):
 class Session(threading.Thread):
     """One session: random transactions of random statements until it is told to stop."""
 
-    def __init__(self, db, number, seed, stop):
+    def __init__(self, db, number, seed, stop, collection):
         super().__init__(daemon=True, name=f"session {number}")
-        self.db, self.number, self.stop = db, number, stop
+        self.db, self.number, self.stop, self.collection = db, number, stop, collection
         self.rng = random.Random(seed)
         self.done = {}
         self.error = None
@@ -84,8 +125,8 @@ class Session(threading.Thread):
 
     def transaction(self, conn):
         kind = self.rng.choices(
-            ["single", "several", "rollback", "prepared", "end prepared", "procedure", "truncate", "vacuum"],
-            [40, 30, 8, 6, 10, 4, 0.4, 0.6])[0]
+            ["single", "several", "rollback", "prepared", "end prepared", "procedure", "truncate", "vacuum", "by hand", "ddl"],
+            [40, 30, 8, 6, 10, 4, 0.4, 0.6, 8, 1.5])[0]
         try:
             getattr(self, kind.replace(" ", "_"))(conn)
             self.done[kind] = self.done.get(kind, 0) + 1
@@ -126,11 +167,11 @@ class Session(threading.Thread):
             self.step(conn, 0)
         conn.execute(f"PREPARE TRANSACTION '{self.number}-{self.rng.randrange(1 << 40)}'")
 
-    def end_prepared(self, conn):
+    def end_prepared(self, conn, everything=False):
         """Somebody's: the one who prepared it may be gone."""
         found = conn.execute("SELECT gid FROM pg_prepared_xacts WHERE database = current_database() "
                              "ORDER BY prepared").fetchall()
-        for (gid,) in found[:1 if len(found) < 8 else 8]:
+        for (gid,) in found[:1 if len(found) < 8 and not everything else 8]:
             # Another session may end it first.
             with contextlib.suppress(psycopg.errors.UndefinedObject, psycopg.errors.ObjectNotInPrerequisiteState):
                 conn.execute(f"{self.rng.choice(['COMMIT', 'COMMIT', 'ROLLBACK'])} PREPARED '{gid}'")
@@ -158,6 +199,48 @@ class Session(threading.Thread):
     def vacuum(self, conn):
         conn.execute(self.rng.choice(["VACUUM items", "VACUUM FULL items", "ANALYZE items", "VACUUM FULL docs_b",
                                       "CLUSTER docs_a USING docs_a_pkey", "VACUUM docs"]))
+
+    def by_hand(self, conn):
+        """Points of a collection that no mirror owns, some of them in a savepoint that is rolled back."""
+        conn.execute("BEGIN")
+        for point in sorted(self.rng.sample(range(1, POINTS + 1), self.rng.randint(1, 4))):
+            undone = self.rng.random() < 0.3
+            conn.execute("SAVEPOINT s")
+            self.write_by_hand(conn, point)
+            conn.execute("ROLLBACK TO s" if undone else "RELEASE s")
+        self.statement(conn)
+        conn.execute(self.rng.choice(["COMMIT", "COMMIT", "COMMIT", "ROLLBACK"]))
+
+    def write_by_hand(self, conn, point):
+        n, old = self.rng.randrange(1_000_000), "SELECT n FROM by_hand WHERE id = %s FOR UPDATE"
+        exists = conn.execute(old, (point,)).fetchone()[0] is not None
+        kind = self.rng.choice(("upsert", "upsert", "delete", "set", "batch") if exists else ("upsert", "batch"))
+        whole = f'{{"id": {point}, "vector": [1, 2], "payload": {{"n": {n}}}}}'
+        if kind == "upsert":
+            conn.execute("SELECT qdrant_upsert(%s, %s)", (self.collection, f"[{whole}]"))
+        elif kind == "delete":
+            conn.execute("SELECT qdrant_delete(%s, %s::bigint)", (self.collection, point))
+        elif kind == "set":
+            conn.execute("SELECT qdrant_set_payload(%s, %s, %s::bigint)", (self.collection, f'{{"n": {n}}}', point))
+        else:
+            conn.execute("SELECT qdrant_batch_update_points(%s, %s)", (self.collection, (
+                f'[{{"delete": {{"points": [{point}]}}}}, {{"upsert": {{"points": [{whole}]}}}}]')))
+        conn.execute("UPDATE by_hand SET n = %s WHERE id = %s", (None if kind == "delete" else n, point))
+
+    def ddl(self, conn):
+        """In one transaction, or, of a leaf, in two with a while between them."""
+        # Prepared transactions hold locks as long as nobody ends them.
+        self.end_prepared(conn, everything=True)
+        if self.rng.random() < 0.3:
+            # Another session may come first.
+            with contextlib.suppress(psycopg.errors.WrongObjectType, psycopg.errors.UndefinedTable):
+                conn.execute(DETACH if conn.execute(ATTACHED).fetchone() else ATTACH)
+            return
+        conn.execute("BEGIN")
+        conn.execute("SET LOCAL lock_timeout = '5s'")
+        for statement in self.rng.choice(DDL):
+            conn.execute(statement)
+        conn.execute(self.rng.choice(["COMMIT", "COMMIT", "ROLLBACK"]))
 
     # --- statements ---
 
@@ -224,8 +307,9 @@ class Session(threading.Thread):
 def test_random_workload_with_crashes(db, cluster, front, rng, seed, minutes):
     items = Items(db, rows=KEYS)
     docs = make_docs(db)
+    by_hand = make_by_hand(db)
     stop = threading.Event()
-    sessions = [Session(db, number, rng.randrange(1 << 60), stop) for number in range(5)]
+    sessions = [Session(db, number, rng.randrange(1 << 60), stop, by_hand) for number in range(5)]
     killer = random.Random(rng.randrange(1 << 60))
     until = time.monotonic() + 60 * minutes
     counts = {"worker ended": 0, "postmaster killed": 0, "qdrant away": 0, "checks": 0}
@@ -255,20 +339,26 @@ def test_random_workload_with_crashes(db, cluster, front, rng, seed, minutes):
     assert not [s.error for s in sessions if s.error], [s.error for s in sessions]
     for gid, in db.sql("SELECT gid FROM pg_prepared_xacts WHERE database = current_database()"):
         db.sql(f"{killer.choice(['COMMIT', 'ROLLBACK'])} PREPARED '{gid}'")
+    if not db.sql(ATTACHED):
+        db.sql(ATTACH)
     what = f"seed {seed}: {counts}, {[s.done for s in sessions]}"
     try:
         items.converged(60, where="embedding IS NOT NULL")
         docs.equal(60, where="NOT deleted")
     except AssertionError as e:
         raise AssertionError(f"{what}\n{e}") from None
+    wait_until(lambda: not by_hand_differences(db, by_hand), 60,
+               lambda: f"points written by hand as their rows: {by_hand_differences(db, by_hand)}; {what}")
     assert items.dead_letters() == docs.dead_letters() == {}, what
+    assert db.sql("SELECT * FROM qdrant_dead_letters") == [], what
     assert items.wait() is True
     assert docs.wait() is True
     done = {}
     for session in sessions:
         for kind, n in session.done.items():
             done[kind] = done.get(kind, 0) + n
-    assert all(done.get(kind) for kind in ("single", "several", "rollback", "prepared", "end prepared", "procedure")), what
+    assert all(done.get(kind) for kind in ("single", "several", "rollback", "prepared", "end prepared", "procedure", "by hand",
+                                           "ddl")), what
     # Nothing of the outbox is left behind.
     wait_until(lambda: db.one("SELECT coalesce(sum(pg_relation_size(s)), 0) FROM qdrant_internal.mirror, "
                               "unnest(ARRAY[segment_a, segment_b]) s") == 0, 30, "the outbox is empty")
