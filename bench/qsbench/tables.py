@@ -50,7 +50,7 @@ def make_source(db, rows, dimension=DIMENSION):
     db.sql("VACUUM ANALYZE source")
 
 
-def make_table(db, variant, name=None, rows=0):
+def make_table(db, variant, name=None, rows=0, payload="title, category, price"):
     """items_<variant>, with its trigger, holding the first rows of source; row 0 tells a mirror the dimension."""
     name = name or f"items_{variant}"
     db.sql(f"CREATE TABLE {name} ({COLUMNS})")
@@ -65,7 +65,7 @@ def make_table(db, variant, name=None, rows=0):
             db.sql(PLPGSQL_OUTBOX)
         trigger(db, name, "enqueue()")
     elif variant == "mirror":
-        mirror(db, name)
+        mirror(db, name, payload)
     return name
 
 
@@ -74,8 +74,8 @@ def trigger(db, table, function):
            f"EXECUTE FUNCTION {function}")
 
 
-def mirror(db, table):
-    db.sql(f"SELECT qdrant_mirror('{table}', vector => 'embedding', payload => 'title, category, price')")
+def mirror(db, table, payload="title, category, price"):
+    db.sql(f"SELECT qdrant_mirror('{table}', vector => 'embedding', payload => '{payload}')")
     wait_live(db, table)
 
 
