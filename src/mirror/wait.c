@@ -266,7 +266,10 @@ follow_replacement(Awaited *awaited)
 	return true;
 }
 
-/* A worker that has not yet acted on qdrant_resume still says "stopped". */
+/*
+ * A worker that has not yet acted on qdrant_resume still says "stopped"; once it has,
+ * it says otherwise before that can be read here, so "stopped" is looked at again.
+ */
 static bool
 is_being_resumed(const Awaited *awaited)
 {
@@ -300,7 +303,8 @@ look(Awaited *awaited, long *ms)
 		return REACHED;
 	if (pg_atomic_read_u32(&awaited->slot->stopped) == 0)
 		*ms = SLEEP_MS;
-	else if (!is_being_resumed(awaited) && !follow_replacement(awaited))
+	else if (!is_being_resumed(awaited) && pg_atomic_read_u32(&awaited->slot->stopped) != 0 &&
+			 !follow_replacement(awaited))
 		return awaited->rebuild ? REACHED : STOPPED;
 	return WAITING;
 }

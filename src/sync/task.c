@@ -351,6 +351,18 @@ qs_task_runs(const QsTask *task)
 		task->phase != QS_PHASE_DROPPING;
 }
 
+/* For qdrant_wait.  That a mirror runs again is shown before it is saved that it was resumed. */
+static void
+show_whether_stopped(QsTask *task)
+{
+	uint32		stopped = qs_task_runs(task) ? 0 : 1;
+
+	if (task->slot == NULL || pg_atomic_read_u32(&task->slot->stopped) == stopped)
+		return;
+	pg_atomic_write_u32(&task->slot->stopped, stopped);
+	ConditionVariableBroadcast(&task->slot->wait_done_cv);
+}
+
 /* Sessions changed the mirror's row, or something that may have mended it. */
 void
 qs_task_update(QsTask *task, const QsMirrorRow *row)
@@ -387,6 +399,7 @@ qs_task_update(QsTask *task, const QsMirrorRow *row)
 		task->progress.phase = "creating";
 		qs_task_set_phase(task, QS_PHASE_CREATING);
 	}
+	show_whether_stopped(task);
 }
 
 /* What the mirror has in memory: keys, or chunks where many name the same keys. */
@@ -759,17 +772,6 @@ serve_waiters(QsTask *task)
 		task->wait_number = 0;
 		ConditionVariableBroadcast(&task->slot->wait_done_cv);
 	}
-}
-
-static void
-show_whether_stopped(QsTask *task)
-{
-	uint32		stopped = qs_task_runs(task) ? 0 : 1;
-
-	if (task->slot == NULL || pg_atomic_read_u32(&task->slot->stopped) == stopped)
-		return;
-	pg_atomic_write_u32(&task->slot->stopped, stopped);
-	ConditionVariableBroadcast(&task->slot->wait_done_cv);
 }
 
 void
