@@ -14,7 +14,7 @@ INSERT INTO products VALUES
 	(1, 'running shoe', 'shoes', '{0.9,0.1,0.1,0.5}'),
 	(2, 'walking shoe', 'shoes', '{0.8,0.2,0.1,0.4}'),
 	(3, 'rain coat', 'coats', '{0.1,0.9,0.3,0.1}');
-SELECT qdrant_mirror('products', payload => 'title');
+SELECT qdrant_mirror('products', payload => 'title', collection => 'catalogue');
 SELECT qdrant_wait('30s');
 
 -- A row that no point can be made of stops nobody; it is kept with its error until it is mended.
@@ -38,16 +38,16 @@ SELECT qdrant_wait('30s');
 SELECT kind, points FROM qdrant_verify('products', repair => true) WHERE kind IN ('equal', 'stale');
 
 -- A collection with another definition is filled beside the present one and takes its place.
-SELECT qdrant_rebuild('products', payload => 'title, category', distance => 'Dot', alias => 'products_live');
+SELECT qdrant_rebuild('products', payload => 'title, category', distance => 'Dot', alias => 'catalogue_live');
 DO $$
 BEGIN
 	FOR i IN 1..600 LOOP
-		EXIT WHEN EXISTS (SELECT FROM qdrant_mirrors WHERE collection = 'products_r1' AND state = 'live');
+		EXIT WHEN EXISTS (SELECT FROM qdrant_mirrors WHERE collection = 'catalogue_r1' AND state = 'live');
 		PERFORM pg_sleep(0.05);
 	END LOOP;
 END $$;
 SELECT source, collection FROM qdrant_mirrors WHERE state = 'live';
-SELECT id, score, payload FROM qdrant_query('products_live', '[1, 0, 0, 0]', 1);
+SELECT id, score, payload FROM qdrant_query('catalogue_live', '[1, 0, 0, 0]', 1);
 SELECT (hit).title, rank FROM qdrant_search(NULL::products, '[1, 0, 0, 0]', 1);
 -- Thought better of.
 SELECT qdrant_rebuild('products', payload => 'title');
