@@ -138,14 +138,9 @@ read_or_error(QsVerifyTable *table, Read read, void *arg, char **message)
 
 /* ---- the definition ---- */
 
-/* In a context of its own, so that what was read before goes with it. */
 static void
-read_definition(QsVerifyTable *table)
+lock_and_read(QsVerifyTable *table)
 {
-	MemoryContext caller = MemoryContextSwitchTo(table->context);
-	Scope		scope;
-
-	begin_scope(&scope);
 	LockRelationOid(table->relid, AccessShareLock);
 	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table->relid)))
 		ereport(ERROR,
@@ -156,7 +151,34 @@ read_definition(QsVerifyTable *table)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" has no mirror", get_rel_name(table->relid))));
+}
+
+/*
+ * In a context of its own, so that what was read before goes with it.  An ERROR leaves
+ * when its subtransaction is ended, or the session would be left inside of it.
+ */
+static void
+read_definition(QsVerifyTable *table)
+{
+	MemoryContext caller = MemoryContextSwitchTo(table->context);
+	Scope		scope;
+	ErrorData  *volatile error = NULL;
+
+	begin_scope(&scope);
+	PG_TRY();
+	{
+		lock_and_read(table);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+	}
+	PG_END_TRY();
 	end_scope(&scope);
+	if (error != NULL)
+		ReThrowError(error);
 	table->reader = qs_reader_create(table->definition, table->context);
 	qs_reader_want_versions(table->reader);
 	MemoryContextSwitchTo(caller);

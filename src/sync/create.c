@@ -17,6 +17,9 @@
 /* How often an empty table is looked at for a first row that has a vector. */
 #define LOOK_MS 1000
 
+/* Further on, one look has to be over in time. */
+#define MAX_ROWS_SKIPPED (1024 * 1024)
+
 /* Rows that can say whether the table's vectors have the collection's dimension. */
 #define SAMPLE_ROWS 10
 
@@ -150,6 +153,7 @@ static bool
 find_dimensions(QsTask *task)
 {
 	volatile bool all = true;
+	volatile bool unusable = false;
 	volatile bool locked = false;
 	ErrorData  *volatile error = NULL;
 
@@ -168,6 +172,7 @@ find_dimensions(QsTask *task)
 			if (task->dimensions[i] == 0)
 				task->dimensions[i] = qs_reader_find_dimension(task->reader, i,
 																 task->rows_skipped);
+			unusable = unusable || task->dimensions[i] < 0;
 			all = all && task->dimensions[i] > 0;
 		}
 	}
@@ -179,6 +184,13 @@ find_dimensions(QsTask *task)
 	if (error == NULL)
 	{
 		qs_commit();
+		if (unusable)
+		{
+			/* They must not hide the others behind them (contract 8). */
+			task->rows_skipped = Min(task->rows_skipped * 2 + QS_DIMENSION_ROWS, MAX_ROWS_SKIPPED);
+			qs_task_show_error(task, "no vector in the table tells a dimension yet: those looked at are empty, or of another shape");
+			return false;
+		}
 		/* Nothing that could be sent: whoever waits need not wait for a first row. */
 		task->empty = !all && locked && task->rows_skipped == 0;
 		task->rows_skipped = 0;
@@ -186,7 +198,7 @@ find_dimensions(QsTask *task)
 	}
 	/* A row whose expression raises an error must not hide all others (contract 8). */
 	if (qs_is_rows_fault(error->sqlerrcode))
-		task->rows_skipped = Min(task->rows_skipped * 2 + 1, 1024 * 1024);
+		task->rows_skipped = Min(task->rows_skipped * 2 + 1, MAX_ROWS_SKIPPED);
 	qs_task_retry_later(task, error->message);
 	FreeErrorData(error);
 	return false;
@@ -274,7 +286,7 @@ dimension_in_table(QsTask *task, int number, int size)
 		{
 			int			dimension = qs_reader_find_dimension(task->reader, number, skip);
 
-			if (dimension == 0)
+			if (dimension <= 0)
 				break;
 			found = dimension;
 		}

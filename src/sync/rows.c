@@ -642,7 +642,7 @@ receive_key(TupleTableSlot *slot, DestReceiver *self)
 	return true;
 }
 
-/* One row is enough. */
+/* Until a row tells it; an empty vector does not. */
 static bool
 receive_dimension(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -652,7 +652,8 @@ receive_dimension(TupleTableSlot *slot, DestReceiver *self)
 	receiver->dimension = qs_vector_dimension(slot->tts_values[0],
 											  qs_vector_type(TupleDescAttr(slot->tts_tupleDescriptor, 0)->atttypid),
 											  receiver->kind);
-	return false;
+	receiver->nkeys++;
+	return receiver->dimension == 0;
 }
 
 /* Queued keys of the old type cannot be compared with those of the new (hazard 11). */
@@ -831,11 +832,11 @@ qs_reader_find_dimension(QsReader *reader, int vector, int skip)
 	column = qs_reader_column(reader, reader->vectors[vector].attnum, reader->vectors[vector].expression);
 	/* OFFSET keeps the expression from being computed for the rows before. */
 	plan = SPI_prepare(psprintf("SELECT %s FROM (SELECT * FROM %s OFFSET %d) AS rows"
-								" WHERE %s IS NOT NULL LIMIT 1",
-								column, reader->relation, skip, column), 0, NULL);
+								" WHERE %s IS NOT NULL LIMIT %d",
+								column, reader->relation, skip, column, QS_DIMENSION_ROWS), 0, NULL);
 	if (plan == NULL)
 		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
 	execute(plan, 0, NULL, NULL, &receiver.pub);
 	end_read(reader, &scope);
-	return receiver.dimension;
+	return receiver.dimension == 0 && receiver.nkeys > 0 ? -1 : receiver.dimension;
 }

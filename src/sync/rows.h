@@ -81,8 +81,14 @@ extern void qs_reader_set_collection(QsReader *reader, int vector, int dimension
 extern void qs_reader_want_versions(QsReader *reader);
 extern uint64 qs_reader_version(const QsReader *reader);
 
-/* Dimension of the first non-null value of vector number i in the table, after so many
- * rows that are not looked at; 0: none, or the table is locked. */
+/* How many rows one look for a dimension takes. */
+#define QS_DIMENSION_ROWS 1000
+
+/*
+ * Dimension of the first value of a vector in the table that has one, after so many
+ * rows that are not looked at.  0: only NULLs, or the table is locked; -1: values,
+ * and none of those looked at tells it.
+ */
 extern int	qs_reader_find_dimension(QsReader *reader, int vector, int skip);
 
 /*

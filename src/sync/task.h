@@ -75,7 +75,7 @@ typedef struct QsTask
 	bool		halves[16];		/* … which are stored as half floats, not normalised */
 	char	   *indexed;		/* indexes that it has; NULL: none */
 	bool		reshaped;		/* the definition says other kinds, sizes or indexes */
-	int			rows_skipped;	/* in looking for dimensions, after an error */
+	int			rows_skipped;	/* in looking for dimensions, after an error or unusable ones */
 	int			indexes_made;	/* QS_PHASE_CREATING: so many of the definition's */
 	QsEndpoint *endpoint;
 

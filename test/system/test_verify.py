@@ -654,6 +654,10 @@ def test_mirror_that_has_failed_is_an_error_that_says_so(db, front):
     db.sql("ALTER TABLE items DISABLE TRIGGER qdrant_sync")
     error = refused(db, "55000")
     assert "qdrant_resume" in (error.diag.message_hint or "")
+    assert db.conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    db.sql("ALTER TABLE items ENABLE ALWAYS TRIGGER qdrant_sync; ALTER TABLE items DROP embedding")
+    refused(db, "42703")
+    assert db.conn.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
 def test_who_may_verify_and_when(db, cluster):
