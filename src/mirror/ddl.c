@@ -422,11 +422,12 @@ refuse_mirrored(Relation rel, const QsMirrorRow *row)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("table \"%s\" is mirrored already, into collection \"%s\"",
 						table, row->collection),
-				 errhint("qdrant_unmirror('%s') ends that.", table)));
+				 errhint("qdrant_unmirror(%s) ends that.", qs_table_argument(rel))));
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("table \"%s\" has the mirror of the database that it was restored or copied from", table),
-			 errhint("qdrant_resume('%s') takes it up, qdrant_unmirror('%s') removes it.", table, table)));
+			 errhint("qdrant_resume(%s) takes it up, qdrant_unmirror(%s) removes it.",
+					 qs_table_argument(rel), qs_table_argument(rel))));
 	pg_unreachable();
 }
 

@@ -364,8 +364,8 @@ qs_definition_read(Oid relid, bool rebuild)
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("a trigger of %s on table \"%s\" is missing, disabled or altered",
 							QS_EXTENSION, RelationGetRelationName(rel)),
-					 errhint("qdrant_resume('%s') makes the triggers anew and compares all rows.",
-							 RelationGetRelationName(rel))));
+					 errhint("qdrant_resume(%s) makes the triggers anew and compares all rows.",
+							 qs_table_argument(rel))));
 		definition = read_trigger(rel, triggers.row, rebuild);
 	}
 	table_close(rel, NoLock);

@@ -116,12 +116,12 @@ check_rebuildable(Relation rel, const QsMirrorRow *present)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("a rebuild of table \"%s\" is going on, into collection \"%s\"",
 						table, present->rebuild->collection),
-				 errhint("qdrant_abandon('%s') ends it.", table)));
+				 errhint("qdrant_abandon(%s) ends it.", qs_table_argument(rel))));
 	if (!qs_triggers_are_whole(rel))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("a trigger of %s on table \"%s\" is missing, disabled or altered", QS_EXTENSION, table),
-				 errhint("qdrant_resume('%s') makes the triggers anew.", table)));
+				 errhint("qdrant_resume(%s) makes the triggers anew.", qs_table_argument(rel))));
 }
 
 static void

@@ -122,3 +122,11 @@ qs_mirror_check_table(Relation rel)
 			   "under FORCE ROW LEVEL SECURITY, which hides rows from its owner",
 			   "The sync worker reads as the owner. ALTER TABLE ... NO FORCE ROW LEVEL SECURITY lets it see all rows.");
 }
+
+char *
+qs_table_argument(Relation rel)
+{
+	Datum		name = DirectFunctionCall1(regclassout, ObjectIdGetDatum(RelationGetRelid(rel)));
+
+	return quote_literal_cstr(DatumGetCString(name));
+}
