@@ -158,11 +158,32 @@ check_existing(const QsDefinition *definition, const QsAnswer *answer, bool take
 				 errhint("With take_over => true that is what you want. Otherwise give another name with collection => '...'.")));
 }
 
+/* By an earlier mirror that was ended with its collection: the new one waits for that. */
+static bool
+is_being_deleted(const QsDefinition *definition)
+{
+	ListCell   *lc;
+
+	foreach(lc, qs_mirror_rows())
+	{
+		const QsMirrorRow *row = lfirst(lc);
+
+		if (row->ours && row->dropped && row->drop_collection &&
+			strcmp(row->server, definition->server) == 0 &&
+			strcmp(row->collection, definition->collection) == 0)
+			return true;
+	}
+	return false;
+}
+
 void
 qs_look_at_collection(const QsServer *server, const QsDefinition *definition, bool take_over)
 {
-	QsAnswer   *answer = ask(server, definition, "/aliases");
+	QsAnswer   *answer;
 
+	if (is_being_deleted(definition))
+		return;
+	answer = ask(server, definition, "/aliases");
 	if (answer == NULL)
 		return;
 	refuse_alias(definition, answer);

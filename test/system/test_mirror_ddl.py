@@ -72,7 +72,7 @@ def test_unmirror_and_mirror_again_in_one_transaction(db):
     with db.connect(autocommit=False) as conn:
         conn.execute("SELECT qdrant_unmirror('items', true)")
         items.insert(6, conn=conn)
-        items.mirror(conn=conn, take_over=True, payload="title, n, id")
+        items.mirror(conn=conn, payload="title, n, id")
         items.insert(7, conn=conn)
         conn.commit()
     items.converged()
