@@ -350,7 +350,9 @@ def test_random_workload_with_crashes(db, cluster, front, rng, seed, minutes):
     wait_until(lambda: not by_hand_differences(db, by_hand), 60,
                lambda: f"points written by hand as their rows: {by_hand_differences(db, by_hand)}; {what}")
     assert items.dead_letters() == docs.dead_letters() == {}, what
-    assert db.sql("SELECT * FROM qdrant_dead_letters") == [], what
+    # A crash repeats operations; by then a later delete may have been applied (doc/operations.md).
+    assert db.sql("SELECT * FROM qdrant_dead_letters WHERE (operation, http_status) IS DISTINCT FROM ('set_payload', 404)") == [], \
+        what
     assert items.wait() is True
     assert docs.wait() is True
     done = {}
