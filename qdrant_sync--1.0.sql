@@ -432,6 +432,16 @@ COMMENT ON VIEW qdrant_requests IS
 'Requests of SQL calls in all databases that are not finished: pid of the session, database, server, HTTP method, state (queued, running, done: not fetched yet, abandoned: being cleaned up), when it was submitted. server and method are NULL for requests of other roles, except to members of pg_read_all_stats.';
 /* -- end: client -- */
 
+/* -- begin: request (src/client/raw_request.c) -- */
+CREATE FUNCTION qdrant_request(method text, path text, query jsonb DEFAULT NULL, body jsonb DEFAULT NULL,
+	server text DEFAULT NULL, "timeout" interval DEFAULT NULL) RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_raw_request';
+REVOKE EXECUTE ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) FROM PUBLIC;
+
+COMMENT ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) IS
+'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
+/* -- end: request -- */
+
 /* -- begin: operations (src/capture/operation_calls.c) -- */
 CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,
 	update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL, server text DEFAULT NULL) RETURNS void

@@ -5,10 +5,11 @@ from .database import Db, new_extension_db, worker_pids
 from .front import FrontHandle
 from .outcome import Point, assert_converged, collection_points, compare_points, table_points
 from .places import available_versions, has_pgvector, system_version
+from .recorder import Recorder
 from .wait import stays, wait_until
 
 __all__ = [
-    "Cluster", "Db", "FrontHandle", "HarnessError", "Point", "assert_converged", "available_versions",
+    "Cluster", "Db", "FrontHandle", "HarnessError", "Point", "Recorder", "assert_converged", "available_versions",
     "collection_points", "compare_points", "has_pgvector", "new_extension_db", "stays", "system_version",
     "table_points", "wait_until", "worker_pids",
 ]
