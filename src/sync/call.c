@@ -83,6 +83,21 @@ qs_endpoints_invalidate(void)
 	}
 }
 
+bool
+qs_endpoints_changed(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &endpoints)
+	{
+		QsEndpoint *endpoint = dlist_container(QsEndpoint, node, iter.cur);
+
+		if (endpoint->server != NULL && qs_server_key_changed(endpoint->server))
+			return true;
+	}
+	return false;
+}
+
 /*
  * The look-up's own ERROR (no such server, no USAGE) becomes endpoint->error.  It
  * is a subtransaction's, so that the caller's transaction can go on after it.
@@ -316,6 +331,7 @@ start_call(QsCall *call, const char *method, const char *path, Size length)
 	request.body = call->body;
 	request.body_length = length;
 	request.api_key = server->api_key;
+	request.connect = &server->connect;
 	request.connect_timeout = server->connect_timeout;
 	request.timeout = call->kind == QS_CALL_WRITE
 		? Max(WRITE_HARD_TIMEOUT_MS, 2 * server->timeout) : READ_TIMEOUT_MS;

@@ -82,6 +82,9 @@ extern bool qs_endpoint_ready(QsEndpoint *endpoint);
 /* Servers or mappings changed: look all of them up again. */
 extern void qs_endpoints_invalidate(void);
 
+/* A key that is kept in a file has changed, which no catalog tells. */
+extern bool qs_endpoints_changed(void);
+
 /*
  * May a read or a change start now?  While the server fails, only after its wait and
  * one at a time for all mirrors (the breaker).  What was begun before it failed may

@@ -1,13 +1,18 @@
 """Servers, their secrets and qdrant_request: what must not be possible is refused, with a SQLSTATE."""
 
 import contextlib
+import ctypes
 import json
+import os
+import re
+import tempfile
+from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from harness import Recorder
+from harness import (Authority, Cluster, Forward, Recorder, TlsFront, new_extension_db, server_file, tls_context)
 from items import Items
 
 faults = pytest.mark.faults
@@ -177,3 +182,263 @@ def test_a_mirrors_collection_is_not_changed_and_not_read_past_its_table(db, rol
             with refused("42501", "row security"):
                 request(db, method, read, body=body, server="qdrant", conn=conn)
     items.converged()
+
+
+# --- TLS ---
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def stranger(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("stranger"), "stranger")
+
+
+@pytest.fixture
+def files(cluster):
+    """A directory in which the server's user can read what server_file makes."""
+    with tempfile.TemporaryDirectory(prefix="files-", dir=cluster.base) as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+@pytest.fixture
+def https(front, authority, tmp_path):
+    """TLS in front of the run's Qdrant."""
+    with TlsFront(front.url, tls_context(tmp_path, *authority.issue("localhost"))) as made:
+        yield made
+
+
+def alter(db, options, server="recorder", conn=None):
+    (conn or db.conn).execute(f"ALTER SERVER {server} OPTIONS ({options})")
+
+
+@pytest.mark.versions
+def test_tls_needs_an_authority_that_is_trusted(db, https, authority, stranger, files):
+    add_server(db, "recorder", https.url)
+    with refused("08006", "certificate"):
+        request(db, "GET", "/collections")
+    server_file(files / "ca.pem", stranger.certificate)
+    alter(db, f"ADD ca_file '{files}/ca.pem'")
+    with refused("08006", "certificate"):
+        request(db, "GET", "/collections")
+    # The file of that name has other contents now: what libcurl has kept of it does not count.
+    server_file(files / "ca.pem", authority.certificate)
+    assert request(db, "GET", "/collections")["status"] == "ok"
+    server_file(files / "ca.pem", stranger.certificate)
+    with refused("08006", "certificate"):
+        request(db, "GET", "/collections")
+    server_file(files / "ca.pem", "nothing")
+    with refused("08006", "the file of option ca_file holds no certificate"):
+        request(db, "GET", "/collections")
+    (files / "ca.pem").unlink()
+    with refused("08006", "the file of option ca_file cannot be read"):
+        request(db, "GET", "/collections")
+    alter(db, "DROP ca_file")
+    with refused("08006", "certificate"):
+        request(db, "GET", "/collections")
+
+
+def test_a_certificate_for_another_host_is_refused(db, front, authority, files, tmp_path):
+    server_file(files / "ca.pem", authority.certificate)
+    issued = authority.issue("elsewhere", "DNS:elsewhere.example")
+    with TlsFront(front.url, tls_context(tmp_path, *issued)) as https:
+        add_server(db, "recorder", https.url, ca_file=f"{files}/ca.pem")
+        with refused("08006", "localhost"):
+            request(db, "GET", "/collections")
+        alter(db, "ADD verify 'off'")
+        assert request(db, "GET", "/collections")["status"] == "ok"
+        alter(db, "SET verify 'on'")
+        with refused("08006", "localhost"):
+            request(db, "GET", "/collections")
+        alter(db, "DROP verify")
+        with refused("08006", "localhost"):
+            request(db, "GET", "/collections")
+
+
+def test_a_client_certificate_is_shown_and_one_that_is_replaced_is_used_at_once(db, front, authority, stranger, files,
+                                                                                tmp_path):
+    """Hazard R16: kept connections, and sessions that TLS would resume, belong to the old one."""
+    server_file(files / "ca.pem", authority.certificate)
+    context = tls_context(tmp_path, *authority.issue("localhost"), client_authority=authority)
+    with TlsFront(front.url, context) as https:
+        add_server(db, "recorder", https.url, ca_file=f"{files}/ca.pem")
+        with refused("08006"):
+            request(db, "GET", "/collections")
+        one = authority.issue("client one")
+        server_file(files / "client.crt", one[0], 0o644)
+        server_file(files / "client.key", one[1])
+        alter(db, f"ADD cert_file '{files}/client.crt', ADD key_file '{files}/client.key'")
+        for _ in range(3):
+            assert request(db, "GET", "/collections")["status"] == "ok"
+        assert https.clients == ["client one"]
+        # Both in one file, which then has to be as well hidden as the key.
+        both = "".join(authority.issue("client two"))
+        server_file(files / "client.crt", both, 0o644)
+        alter(db, "DROP key_file")
+        with refused("08006", "the file of option cert_file, which has the key"):
+            request(db, "GET", "/collections")
+        server_file(files / "client.crt", both)
+        assert request(db, "GET", "/collections")["status"] == "ok"
+        assert https.clients == ["client one", "client two"]
+        server_file(files / "client.crt", "".join(authority.issue("client three")))
+        assert request(db, "GET", "/collections")["status"] == "ok"
+        assert https.clients == ["client one", "client two", "client three"]
+        server_file(files / "client.crt", "".join(stranger.issue("a stranger")))
+        with refused("08006"):
+            request(db, "GET", "/collections")
+        # A key of another certificate.
+        server_file(files / "client.crt", one[0] + stranger.issue("a stranger")[1])
+        with refused("08006", "no certificate and key that belong together"):
+            request(db, "GET", "/collections")
+
+
+@pytest.mark.parametrize("mode, good", [(0o600, True), (0o400, True), (0o640, False), (0o604, False), (0o660, False)])
+def test_a_key_that_others_could_read_is_not_used(db, https, authority, files, mode, good):
+    server_file(files / "ca.pem", authority.certificate, 0o644)
+    certificate, key = authority.issue("client")
+    server_file(files / "client.crt", certificate, 0o644)
+    server_file(files / "client.key", key, mode)
+    add_server(db, "recorder", https.url, ca_file=f"{files}/ca.pem", cert_file=f"{files}/client.crt",
+               key_file=f"{files}/client.key")
+    with contextlib.nullcontext() if good else refused("08006", "the file of option key_file must be readable by"):
+        assert request(db, "GET", "/collections")["status"] == "ok"
+
+
+@pytest.mark.versions
+def test_a_mirror_goes_by_the_same_options(db, front, authority, files, tmp_path):
+    """The sync worker: authority, client certificate, one that is replaced, and an address that changes."""
+    server_file(files / "ca.pem", authority.certificate)
+    server_file(files / "client.pem", "".join(authority.issue("client one")))
+    context = tls_context(tmp_path, *authority.issue("localhost"), client_authority=authority)
+    with TlsFront(front.url, context) as https, TlsFront(front.url, context) as second:
+        alter(db, f"SET url '{https.url}', ADD ca_file '{files}/ca.pem', ADD cert_file '{files}/client.pem'", "qdrant")
+        items = Items(db, rows=20)
+        items.converged()
+        assert set(https.clients) == {"client one"}
+        server_file(files / "client.pem", "".join(authority.issue("client two")))
+        seen = len(https.clients)
+        items.insert(100, 119)
+        items.converged()
+        assert set(https.clients[seen:]) == {"client two"}
+        alter(db, f"SET url '{second.url}'", "qdrant")
+        items.insert(200, 219)
+        items.converged()
+        assert set(second.clients) == {"client two"}
+        alter(db, "DROP ca_file", "qdrant")
+        items.insert(300, 301)
+        items.wait_error("certificate")
+        alter(db, f"ADD ca_file '{files}/ca.pem'", "qdrant")
+        items.converged(60)
+
+
+def curl_version():
+    curl = ctypes.CDLL("libcurl.so.4")
+    curl.curl_version.restype = ctypes.c_char_p
+    return tuple(int(n) for n in re.match(rb"libcurl/(\d+)\.(\d+)", curl.curl_version()).groups())
+
+
+def test_http2_is_spoken_only_where_libcurl_is_fit_for_it(db, https, authority, files):
+    server_file(files / "ca.pem", authority.certificate)
+    add_server(db, "recorder", https.url, ca_file=f"{files}/ca.pem")
+    assert request(db, "GET", "/collections")["status"] == "ok"
+    assert https.alpn == ["http/1.1"]
+    if curl_version() < (8, 7):
+        alter(db, "ADD http2 'on'")
+        assert request(db, "GET", "/collections")["status"] == "ok"
+        assert set(https.alpn) == {"http/1.1"}
+
+
+# --- the proxy ---
+
+@pytest.fixture
+def proxied(pgversion, front):
+    """A cluster in whose environment there are proxies that do not answer, and a database with the server."""
+    dead = "http://localhost:1"
+    names = ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    cluster = Cluster(pgversion, name="proxied")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in names:
+                patch.setenv(name, dead)
+            cluster.start()
+        yield new_extension_db(cluster, front)
+    finally:
+        cluster.remove()
+
+
+def test_a_proxy_is_used_by_option_only(front, authority, tmp_path, proxied):
+    db = proxied
+    with TlsFront(front.url, tls_context(tmp_path, *authority.issue("localhost"))) as https, Forward() as proxy:
+        ca_file = server_file(db.cluster.base / "ca.pem", authority.certificate)
+        add_server(db, "recorder", front.url)
+        add_server(db, "tls", https.url, ca_file=ca_file)
+        assert request(db, "GET", "/collections")["status"] == "ok"
+        assert request(db, "GET", "/collections", server="tls")["status"] == "ok"
+        assert proxy.heads == []
+        db.sql("CREATE USER MAPPING FOR PUBLIC SERVER tls OPTIONS (api_key 'not-for-the-proxy')")
+        for server in ("recorder", "tls"):
+            alter(db, f"ADD proxy '{proxy.url}'", server)
+            assert request(db, "GET", "/collections", server=server)["status"] == "ok"
+        assert len(proxy.heads) == 2
+        assert proxy.heads[0].startswith(f"GET {front.url}/collections ")
+        assert proxy.heads[1].startswith(f"CONNECT localhost:{https.port} ")
+        assert "not-for-the-proxy" not in proxy.heads[1]
+        items = Items(db, rows=5, server="tls")
+        items.converged()
+        assert len(proxy.heads) > 2
+        for server in ("recorder", "tls"):
+            alter(db, "DROP proxy", server)
+        seen = len(proxy.heads)
+        assert request(db, "GET", "/collections")["status"] == "ok"
+        assert request(db, "GET", "/collections", server="tls")["status"] == "ok"
+        assert len(proxy.heads) == seen
+
+
+# --- who may set what ---
+
+@pytest.fixture
+def owner(db, role):
+    """A role that owns a server, and a connection of its own."""
+    db.sql(f"GRANT USAGE ON FOREIGN DATA WRAPPER qdrant_fdw TO {role}")
+    with contextlib.closing(db.connect(role)) as conn:
+        conn.execute("CREATE SERVER recorder FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'http://localhost:1')")
+        yield role, conn
+
+
+def test_only_a_superuser_names_files_and_switches_verification_off(db, owner):
+    role, conn = owner
+    for option in ("ca_file '/x'", "cert_file '/x'", "cert_file '/x', ADD key_file '/y'", "verify 'off'"):
+        with refused("42501", option.split()[0]):
+            alter(db, f"ADD {option}", conn=conn)
+        alter(db, f"ADD {option}")
+        # Nor may its owner then lead elsewhere what the superuser allowed; to drop it is no right.
+        with refused("42501"):
+            alter(db, "SET url 'http://localhost:2'", conn=conn)
+        alter(db, ", ".join(f"DROP {name}" for name in re.findall(r"\w+_file|verify", option)), conn=conn)
+        alter(db, "SET url 'http://localhost:2'", conn=conn)
+    alter(db, "ADD verify 'on', ADD proxy 'http://localhost:3', ADD http2 'off'", conn=conn)
+    with refused("42501", "api_key_file"):
+        conn.execute(f"CREATE USER MAPPING FOR {role} SERVER recorder OPTIONS (api_key_file '/etc/passwd')")
+    db.sql(f"CREATE USER MAPPING FOR {role} SERVER recorder OPTIONS (api_key_file '/x')")
+    with refused("42501", "api_key_file"):
+        conn.execute(f"ALTER USER MAPPING FOR {role} SERVER recorder OPTIONS (SET api_key_file '/etc/passwd')")
+    conn.execute(f"ALTER USER MAPPING FOR {role} SERVER recorder OPTIONS (DROP api_key_file, ADD api_key 'own')")
+
+
+def test_options_that_mean_nothing_are_refused(db):
+    add_server(db, "recorder", "http://localhost:1")
+    for option in ("ca_file 'relative.pem'", r"cert_file E'/x\ny'", "key_file ''", "verify 'maybe'", "http2 '2'",
+                   "proxy 'socks5://localhost'", "proxy 'http://user:secret@localhost'", "proxy 'http://localhost/x'",
+                   "proxy 'file:///etc/passwd'"):
+        with refused("HV024", "cannot be used"):
+            alter(db, f"ADD {option}")
+    with refused("HV00J", "needs option \"cert_file\""):
+        alter(db, "ADD key_file '/x'")
+    with refused("HV00D", "exclude each other"):
+        db.sql("CREATE USER MAPPING FOR PUBLIC SERVER recorder OPTIONS (api_key 'k', api_key_file '/x')")
+    for url in ("file:///etc/passwd", "gopher://localhost", "ftp://localhost/x", "unix:///tmp/socket"):
+        with refused("HV024", "http"):
+            alter(db, f"SET url '{url}'")
