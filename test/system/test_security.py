@@ -6,13 +6,15 @@ import json
 import os
 import re
 import tempfile
+import threading
 from pathlib import Path
 
 import psycopg
 import pytest
 from psycopg import sql
 
-from harness import (Authority, Cluster, Forward, Recorder, TlsFront, new_extension_db, server_file, tls_context)
+from harness import (Authority, Cluster, Forward, FrontHandle, Recorder, TlsFront, new_extension_db, server_file,
+                     tls_context, wait_until)
 from items import Items
 
 faults = pytest.mark.faults
@@ -442,3 +444,283 @@ def test_options_that_mean_nothing_are_refused(db):
     for url in ("file:///etc/passwd", "gopher://localhost", "ftp://localhost/x", "unix:///tmp/socket"):
         with refused("HV024", "http"):
             alter(db, f"SET url '{url}'")
+
+
+# --- keys ---
+
+def keys(recorder):
+    return [noted.headers.get("api-key") for noted in recorder.requests]
+
+
+@faults
+def test_a_role_never_uses_anothers_mapping(db, role, recorder):
+    add_server(db, "recorder", recorder.url)
+    db.sql("CREATE USER MAPPING FOR CURRENT_USER SERVER recorder OPTIONS (api_key 'the-superusers')")
+    db.sql(f"GRANT USAGE ON FOREIGN SERVER recorder TO {role}")
+    db.sql(f"GRANT EXECUTE ON FUNCTION qdrant_request TO {role}")
+    with contextlib.closing(db.connect(role)) as conn:
+        request(db, "GET", "/", conn=conn)
+        request(db, "GET", "/")
+        assert keys(recorder) == [None, "the-superusers"]
+        with refused("42501"):
+            conn.execute("SET ROLE postgres")
+        with refused("42501"):
+            conn.execute("SELECT umoptions FROM pg_user_mapping")
+        assert conn.execute("SELECT count(*) FROM pg_user_mappings WHERE umoptions IS NOT NULL").fetchone() == (0,)
+        # With USAGE it may make a mapping of its own, and of nobody else.
+        with refused("42501"):
+            conn.execute("CREATE USER MAPPING FOR PUBLIC SERVER recorder OPTIONS (api_key 'x')")
+        conn.execute(f"CREATE USER MAPPING FOR {role} SERVER recorder OPTIONS (api_key 'its-own')")
+        request(db, "GET", "/", conn=conn)
+        conn.execute(f"ALTER USER MAPPING FOR {role} SERVER recorder OPTIONS (SET api_key 'its-new')")
+        request(db, "GET", "/", conn=conn)
+        conn.execute(f"DROP USER MAPPING FOR {role} SERVER recorder")
+        db.sql("CREATE USER MAPPING FOR PUBLIC SERVER recorder OPTIONS (api_key 'of-all')")
+        request(db, "GET", "/", conn=conn)
+    assert keys(recorder)[2:] == ["its-own", "its-new", "of-all"]
+
+
+@faults
+def test_a_key_in_a_file_is_read_again_when_it_changes(db, recorder, files):
+    add_server(db, "recorder", recorder.url)
+    server_file(files / "key", "the-first\n")
+    db.sql(f"CREATE USER MAPPING FOR PUBLIC SERVER recorder OPTIONS (api_key_file '{files}/key')")
+    request(db, "GET", "/")
+    server_file(files / "key", "the-second")
+    request(db, "GET", "/")
+    assert keys(recorder) == ["the-first", "the-second"]
+    for content in ("", "\n", "two\nlines\n", "with space", "ä", "x" * 9000, "nul\0byte", "two\r\nlines"):
+        server_file(files / "key", content)
+        with refused("58030", 'the api_key_file for server "recorder" cannot be used') as caught:
+            request(db, "GET", "/")
+        assert str(files) not in str(caught.value)
+    for mode in (0o640, 0o604, 0o620):
+        server_file(files / "key", "hidden", mode)
+        with refused("58030", "its mode must be"):
+            request(db, "GET", "/")
+    (files / "key").unlink()
+    with refused("58030", "cannot be read"):
+        request(db, "GET", "/")
+    os.mkfifo(files / "key", 0o600)
+    with refused("58030"):
+        request(db, "GET", "/")
+    assert len(recorder.requests) == 2
+
+
+@faults
+@pytest.mark.versions
+def test_a_mirror_goes_on_with_the_key_that_was_put_into_the_file(db, files):
+    """Qdrant's key changes: the mirror stops with 401, and starts by itself with the new one."""
+    with FrontHandle(api_key="old-key") as front:
+        add_server(db, "locked", front.url)
+        server_file(files / "key", "old-key")
+        db.sql(f"CREATE USER MAPPING FOR PUBLIC SERVER locked OPTIONS (api_key_file '{files}/key')")
+        items = Items(db, rows=10, server="locked")
+        assert db.wait() is True
+        front.faults.stop()
+        front.faults.api_key = "new-key"
+        front.faults.start()
+        items.insert(20, 29)
+        items.wait_error("401|denied|api_key")
+        server_file(files / "key", "new-key")
+        wait_until(lambda: db.wait(timeout=2), 60, lambda: f"the mirror goes on: {items.row()}")
+
+
+def shared_memory(pid):
+    """What the main shared memory of this cluster holds, piece by piece."""
+    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
+        for line in maps:
+            if not re.search(r" rw-s .*(/dev/zero|/SYSV)", line):
+                continue
+            at, end = (int(part, 16) for part in line.split()[0].split("-"))
+            memory.seek(at)
+            yield memory.read(end - at)
+
+
+def is_in_shared_memory(cluster, text):
+    return any(text.encode() in piece for piece in shared_memory(cluster.pid))
+
+
+@faults
+def test_shared_memory_holds_a_key_no_longer_than_its_request_waits(db, front, files):
+    """A key from a file is in no catalog, so that all of shared memory can be searched for it."""
+    key = "Key-That-Is-Looked-For-" + os.urandom(8).hex()
+    server_file(files / "key", key)
+    db.sql(f"CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key_file '{files}/key')")
+    path = "/collections/secret-path"
+
+    def ask(conn):
+        with contextlib.suppress(psycopg.Error):
+            request(db, "GET", path, server="qdrant", conn=conn)
+    front.faults.fault("hold", path_regex=path)
+    conns = [db.connect() for _ in range(20)]
+    threads = [threading.Thread(target=ask, args=(conn,)) for conn in conns]
+    for thread in threads:
+        thread.start()
+    states = "SELECT count(*) FILTER (WHERE state = 'running'), count(*) FROM qdrant_requests"
+    wait_until(lambda: db.sql(states) == [(16, 20)], 10, lambda: f"16 of 20 are sent: {db.sql(states)}")
+    # Four wait for a connection: this is what the search finds.
+    assert is_in_shared_memory(db.cluster, key) and is_in_shared_memory(db.cluster, path)
+    conns[0].cancel()
+    db.sql("SELECT pg_terminate_backend(%s)", (conns[1].info.backend_pid,))
+    front.faults.clear_faults()
+    front.faults.release()
+    for thread in threads:
+        thread.join(30)
+    wait_until(lambda: not db.sql("SELECT 1 FROM qdrant_requests"), 10, "no request is left")
+    items = Items(db, rows=5)
+    items.converged()
+    for conn in conns:
+        conn.close()
+    assert not is_in_shared_memory(db.cluster, key)
+    assert key not in db.cluster.log_text()
+
+
+@faults
+def test_a_key_is_in_no_log_and_no_view(db, recorder):
+    """What PostgreSQL itself logs of a statement is another matter: see doc/security.md."""
+    key = "Key-That-Is-Looked-For-" + os.urandom(8).hex()
+    add_server(db, "recorder", recorder.url)
+    mark = db.cluster.log_mark()
+    for bad in (f"api_key '{key} '", f"apikey '{key}'", f"api_key E'{key}\\r\\nX-Header: 1'", f"api_key '{key}ä'",
+                f"api_key '{key}', api_key_file '/x'", f"api_key_file '{key}'"):
+        with pytest.raises(psycopg.Error) as caught:
+            db.sql(f"CREATE USER MAPPING FOR CURRENT_USER SERVER recorder OPTIONS ({bad})")
+        assert key not in str(caught.value)
+    assert key not in db.cluster.log_text(mark)
+    db.sql(f"CREATE USER MAPPING FOR CURRENT_USER SERVER recorder OPTIONS (api_key '{key}')")
+    db.sql("SELECT 1")
+    with contextlib.closing(db.connect()) as conn:
+        for status in (400, 401, 403, 500):
+            recorder.answer(status, {"status": {"error": "no"}, "time": 0})
+            with pytest.raises(psycopg.Error) as caught:
+                request(db, "GET", "/", conn=conn)
+            diag = caught.value.diag
+            assert key not in " ".join(filter(None, (str(caught.value), diag.message_detail, diag.context)))
+    assert set(keys(recorder)) == {key}
+    for view in ("qdrant_requests", "qdrant_mirrors", "qdrant_workers", "qdrant_dead_letters", "pg_stat_activity"):
+        assert key not in str(db.sql(f"SELECT * FROM {view}"))
+    assert key not in db.cluster.log_text(mark)
+
+
+@faults
+def test_a_key_or_an_address_that_goes_round_the_validator_is_refused_at_its_use(db, recorder):
+    """Hazard R8: a superuser can write into catalogs what no validator has seen."""
+    add_server(db, "recorder", recorder.url)
+    db.sql("CREATE USER MAPPING FOR PUBLIC SERVER recorder OPTIONS (api_key 'x')")
+    db.sql("UPDATE pg_user_mapping SET umoptions = ARRAY[E'api_key=secret\\r\\nX-Header: 1']")
+    with refused("HV024", "the api_key for server") as caught:
+        request(db, "GET", "/")
+    assert "secret" not in str(caught.value)
+    db.sql("DROP USER MAPPING FOR PUBLIC SERVER recorder")
+    for url in ("file:///etc/passwd", r"http://localhost\r\nX-Header: 1", "http://user:pass@localhost", "ftp://localhost"):
+        db.sql("UPDATE pg_foreign_server SET srvoptions = ARRAY['url=' || E'" + url + "'] WHERE srvname = 'recorder'")
+        with refused("HV024", "the url of server"):
+            request(db, "GET", "/")
+    assert recorder.requests == []
+
+
+# --- answers ---
+
+@faults
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_an_error_and_its_goal_gets_nothing(db, recorder, status):
+    add_server(db, "recorder", recorder.url)
+    db.sql("CREATE USER MAPPING FOR PUBLIC SERVER recorder OPTIONS (api_key 'not-for-others')")
+    with Recorder() as other:
+        recorder.answer(status, b"moved", "text/plain", {"Location": f"{other.url}/collections"})
+        for method, body in (("GET", None), ("POST", {}), ("DELETE", None)):
+            with refused("58000") as caught:
+                request(db, method, "/collections", body=body)
+            assert "Redirects are not followed" in caught.value.diag.message_hint
+        assert len(recorder.requests) == 3 and other.requests == []
+
+
+DEEP = {"arrays": b"[" * 100_000 + b"]" * 100_000, "objects": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+        "endless": b"[" * 100_000}
+
+
+@faults
+@pytest.mark.versions
+@pytest.mark.parametrize("kind", DEEP)
+def test_an_answer_nested_100000_deep_is_an_error_and_no_crash(db, recorder, kind):
+    add_server(db, "recorder", recorder.url)
+    workers = db.cluster.pids("^qdrant_sync request worker")
+    for body in (DEEP[kind], b'{"result": ' + DEEP[kind] + b', "status": "ok", "time": 0}'):
+        recorder.answer(body=body)
+        with refused("54001"):
+            request(db, "GET", "/")
+        with pytest.raises(psycopg.Error):
+            db.sql("SELECT * FROM qdrant_query('x', '[1, 0]', server => 'recorder')")
+        # An error's document is read by another parser.
+        recorder.answer(500, b'{"status": ' + body + b"}")
+        with refused("58000"):
+            request(db, "GET", "/")
+    assert db.cluster.pids("^qdrant_sync request worker") == workers
+    assert request(db, "GET", "/collections", server="qdrant")["status"] == "ok"
+
+
+@faults
+@pytest.mark.versions
+def test_the_sync_worker_survives_answers_nested_100000_deep(db, recorder):
+    other = Items(db, "other", rows=3)
+    workers = db.cluster.pids("^qdrant_sync worker")
+    asked = set()
+
+    def deep(noted):
+        asked.add((noted.method, noted.path.split("?")[0]))
+        answer = {"title": "qdrant", "version": "1.18.3"}
+        if noted.path == "/":
+            return 200, "application/json", json.dumps(answer).encode(), {}
+        return 200, "application/json", b'{"status": "ok", "time": 0, "result": ' + DEEP["arrays"] + b"}", {}
+    recorder.answer_to = deep
+    add_server(db, "recorder", recorder.url)
+    items = Items(db, rows=3, server="recorder", live=False)
+    wait_until(lambda: items.row().get("last_error"), 30, lambda: f"an error: {items.row()}, asked {asked}")
+    other.insert(10, 12)
+    other.converged()
+    assert db.cluster.pids("^qdrant_sync worker") == workers
+    items.unmirror()
+
+
+@faults
+def test_an_answer_of_any_length_is_bounded(db, recorder):
+    add_server(db, "recorder", recorder.url)
+    recorder.answer(body=b'{"a": "' + b"x" * (40 << 20) + b'"}')
+    with refused("54000", "larger than"):
+        request(db, "GET", "/")
+    recorder.answer(headers={f"X-{i}": "x" * 8000 for i in range(20)})
+    with refused("08006", "head"):
+        request(db, "GET", "/")
+
+
+# --- changes while requests run ---
+
+@faults
+def test_a_server_or_a_mapping_that_changes_while_requests_run_takes_effect_at_once(db, front, recorder):
+    front.faults.fault("hold", path_regex="/collections/slow")
+    conn = db.connect()
+    answers = []
+
+    def ask():
+        try:
+            answers.append(request(db, "GET", "/collections/slow", server="qdrant", conn=conn))
+        except psycopg.Error as e:
+            answers.append(e.sqlstate)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    front.faults.wait_held(1)
+    alter(db, f"SET url '{recorder.url}'", "qdrant")
+    db.sql("CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key 'one')")
+    request(db, "GET", "/first", server="qdrant")
+    db.sql("ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (SET api_key 'two')")
+    request(db, "GET", "/second", server="qdrant")
+    db.sql("DROP USER MAPPING FOR PUBLIC SERVER qdrant")
+    request(db, "GET", "/third", server="qdrant")
+    assert [(r.path, r.headers.get("api-key")) for r in recorder.requests] == [
+        ("/first", "one"), ("/second", "two"), ("/third", None)]
+    # What was under way goes on where it was sent.
+    front.faults.release()
+    thread.join(30)
+    assert answers == ["42704"]
+    conn.close()
