@@ -555,14 +555,22 @@ def test_shared_memory_holds_a_key_no_longer_than_its_request_waits(db, front, f
     front.faults.fault("hold", path_regex=path)
     conns = [db.connect() for _ in range(20)]
     threads = [threading.Thread(target=ask, args=(conn,)) for conn in conns]
-    for thread in threads:
-        thread.start()
     states = "SELECT count(*) FILTER (WHERE state = 'running'), count(*) FROM qdrant_requests"
+    for thread in threads[:16]:
+        thread.start()
+    wait_until(lambda: db.sql(states) == [(16, 16)], 10, lambda: f"16 are sent: {db.sql(states)}")
+    front.faults.wait_held(16)
+    # What is on its way is still there, but for the key.
+    assert is_in_shared_memory(db.cluster, path) and not is_in_shared_memory(db.cluster, key)
+    for thread in threads[16:]:
+        thread.start()
     wait_until(lambda: db.sql(states) == [(16, 20)], 10, lambda: f"16 of 20 are sent: {db.sql(states)}")
     # Four wait for a connection: this is what the search finds.
-    assert is_in_shared_memory(db.cluster, key) and is_in_shared_memory(db.cluster, path)
-    conns[0].cancel()
-    db.sql("SELECT pg_terminate_backend(%s)", (conns[1].info.backend_pid,))
+    assert is_in_shared_memory(db.cluster, key)
+    for conn in (conns[0], conns[17]):
+        conn.cancel()
+    for conn in (conns[1], conns[18]):
+        db.sql("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
     front.faults.clear_faults()
     front.faults.release()
     for thread in threads:
