@@ -12,6 +12,9 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+/* How long a look-up that failed for what passes is not tried again. */
+#define LOOK_UP_AGAIN_MS 1000
+
 /* Of reads and changes: a server that answers later would hold a claim up. */
 #define READ_TIMEOUT_MS (30 * 1000)
 
@@ -77,6 +80,7 @@ qs_endpoints_invalidate(void)
 		if (endpoint->context != NULL)
 			MemoryContextReset(endpoint->context);
 		endpoint->server = NULL;
+		endpoint->error_passes = false;
 		endpoint->state = QS_ENDPOINT_UNKNOWN;
 		endpoint->failures = 0;
 		endpoint->not_before = 0;
@@ -111,6 +115,9 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 
 	if (endpoint->server != NULL)
 		return true;
+	if (endpoint->error_passes && GetCurrentTimestamp() < endpoint->not_before)
+		return false;
+	endpoint->error_passes = false;
 	if (endpoint->context == NULL)
 		endpoint->context = AllocSetContextCreate(TopMemoryContext, "qdrant_sync server",
 												  ALLOCSET_SMALL_SIZES);
@@ -130,6 +137,7 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		strlcpy(endpoint->error, error->message, sizeof(endpoint->error));
+		endpoint->error_passes = error->sqlerrcode == ERRCODE_IO_ERROR;
 		FreeErrorData(error);
 		MemoryContextReset(endpoint->context);
 		endpoint->server = NULL;
@@ -138,6 +146,8 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
+	if (!found && endpoint->error_passes)
+		qs_endpoint_wait(endpoint, LOOK_UP_AGAIN_MS);
 	return found;
 }
 

@@ -34,6 +34,7 @@ typedef struct QsEndpoint
 	bool		in_cluster;		/* more than one peer */
 	char		version[32];
 	char		error[600];
+	bool		error_passes;	/* of the look-up: a file that cannot be read now may be later */
 	int			running;		/* writes in flight */
 	int			probes;			/* in flight, begun while it failed */
 	int			failures;		/* in a row */

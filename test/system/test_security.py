@@ -526,6 +526,34 @@ def test_a_mirror_goes_on_with_the_key_that_was_put_into_the_file(db, files):
         wait_until(lambda: db.wait(timeout=2), 60, lambda: f"the mirror goes on: {items.row()}")
 
 
+@faults
+def test_mirrors_and_writes_wait_for_a_key_file_that_is_not_there_for_the_moment(db, front, files):
+    db.sql(f"CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key_file '{files}/key')")
+    collection = db.collection("written")
+    server_file(files / "key", "a-key")
+    request(db, "PUT", f"/collections/{collection}", body={"vectors": {"size": 2, "distance": "Dot"}}, server="qdrant")
+    items = Items(db, rows=10)
+    front.faults.fault("hold", path_regex=f"/{collection}/points")
+    for i in (1, 2):
+        db.sql("SELECT qdrant_upsert(%s, %s)", (collection, json.dumps([{"id": i, "vector": [1, 0]}])))
+        front.faults.wait_held(1)
+    (files / "key").rename(files / "gone")
+    # A server that changes is looked up again, with its mappings' files.
+    alter(db, "ADD timeout '50s'", "qdrant")
+    items.insert(20, 29)
+    items.wait_error("the api_key_file for server .* cannot be used")
+    # The first write ends, and the second one finds no key.
+    front.faults.clear_faults()
+    front.faults.release()
+    wait_until(lambda: front.client.count(collection).count == 1, 30, "the first write is done")
+    assert db.wait(timeout=3) is False
+    (files / "gone").rename(files / "key")
+    items.converged(60)
+    assert db.wait() is True
+    assert front.client.count(collection).count == 2
+    assert db.sql("SELECT * FROM qdrant_dead_letters") == []
+
+
 def shared_memory(pid):
     """What the main shared memory of this cluster holds, piece by piece."""
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
