@@ -42,7 +42,7 @@ ALTER SERVER qdrant OPTIONS (SET url 'http://lócalhost');
 -- TLS and a proxy. Only a superuser may name files or switch verification off.
 ALTER SERVER qdrant OPTIONS (SET url 'https://qdrant.example.com', ADD ca_file '/etc/ssl/qdrant-ca.pem',
   ADD cert_file '/etc/ssl/client.pem', ADD key_file '/etc/ssl/client.key', ADD proxy 'http://proxy.internal:3128',
-  ADD http2 'on', ADD verify 'on');
+  ADD http2 'off', ADD verify 'on');
 ALTER SERVER qdrant OPTIONS (SET ca_file 'qdrant-ca.pem');
 ALTER SERVER qdrant OPTIONS (SET proxy 'socks5://proxy.internal');
 ALTER SERVER qdrant OPTIONS (SET verify 'perhaps');

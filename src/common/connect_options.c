@@ -13,7 +13,7 @@
 #include "common/hashfn.h"
 
 #define FLAG_NO_VERIFY 1
-#define FLAG_HTTP2 2
+#define FLAG_NO_HTTP2 2
 
 #define TEXTS 4
 
@@ -50,7 +50,7 @@ qs_connect_options_store(char *place, const QsConnectOptions *options)
 	const char *texts[TEXTS];
 
 	texts_of(options, texts);
-	*place++ = (options->no_verify ? FLAG_NO_VERIFY : 0) | (options->http2 ? FLAG_HTTP2 : 0);
+	*place++ = (options->no_verify ? FLAG_NO_VERIFY : 0) | (options->no_http2 ? FLAG_NO_HTTP2 : 0);
 	for (int i = 0; i < TEXTS; i++)
 	{
 		strcpy(place, texts[i]);
@@ -66,7 +66,7 @@ qs_connect_options_load(char *place, QsConnectOptions *options)
 	};
 
 	options->no_verify = (*place & FLAG_NO_VERIFY) != 0;
-	options->http2 = (*place & FLAG_HTTP2) != 0;
+	options->no_http2 = (*place & FLAG_NO_HTTP2) != 0;
 	place++;
 	for (int i = 0; i < TEXTS; i++)
 	{
@@ -123,8 +123,8 @@ qs_connect_options_check(const QsConnectOptions *options, uint64 *digest)
 {
 	const char *texts[TEXTS];
 	const char *problem;
-	bool		flags[] = {options->no_verify, options->http2};
-	bool		any = options->no_verify || options->http2;
+	bool		flags[] = {options->no_verify, options->no_http2};
+	bool		any = options->no_verify || options->no_http2;
 
 	*digest = 0;
 	texts_of(options, texts);

@@ -16,7 +16,7 @@ typedef struct QsConnectOptions
 	char	   *key_file;		/* PEM: its key; NULL: cert_file has it, too */
 	char	   *proxy;			/* http://host[:port] */
 	bool		no_verify;		/* take any certificate for any host */
-	bool		http2;			/* where TLS offers it and libcurl is fit for it */
+	bool		no_http2;		/* not even where TLS offers it and libcurl is fit for it */
 } QsConnectOptions;
 
 /* As one string of bytes, on the way through shared memory; what is loaded points into it. */
@@ -36,7 +36,7 @@ extern const char *qs_connect_options_check(const QsConnectOptions *options, uin
  * TLS sessions and trusted certificates again by the names of files alone, and a
  * file with other contents under the same name has to be another one (hazard R16).
  */
-#define QS_SPELLED_PATH_ROOM(path) (strlen(path) + 2 * 64 + 2)
+#define QS_SPELLED_PATH_EXTRA (2 * 64 + 2)
 extern void qs_spell_path(char *out, const char *path, uint64 digest);
 
 #endif							/* QS_CONNECT_OPTIONS_H */

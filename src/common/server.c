@@ -473,8 +473,6 @@ usable_url(const char *url, const char *server)
 static void
 take_connect_option(QsConnectOptions *connect, const char *name, char *value)
 {
-	bool		on = false;
-
 	if (strcmp(name, "ca_file") == 0 && check_file(value) == NULL)
 		connect->ca_file = pstrdup(value);
 	else if (strcmp(name, "cert_file") == 0 && check_file(value) == NULL)
@@ -486,7 +484,7 @@ take_connect_option(QsConnectOptions *connect, const char *name, char *value)
 	else if (strcmp(name, "verify") == 0)
 		connect->no_verify = is_off(value);
 	else if (strcmp(name, "http2") == 0)
-		connect->http2 = parse_bool(value, &on) && on;
+		connect->no_http2 = is_off(value);
 }
 
 static void

@@ -379,6 +379,15 @@ set_timer(CURLM *multi, long timeout, void *arg)
 
 /* ----------------------------------------------------------------- handles */
 
+/* Plain http stays with 1.1. */
+static long
+http_version(bool no_http2)
+{
+	if (!no_http2 && qs_curl_http2_works(curl_version_info(CURLVERSION_NOW)->version_num))
+		return CURL_HTTP_VERSION_2TLS;
+	return CURL_HTTP_VERSION_1_1;
+}
+
 /* Options that no request changes.  False: libcurl is out of memory, or too old. */
 static bool
 set_constant_options(QsHandle *handle)
@@ -396,7 +405,7 @@ set_constant_options(QsHandle *handle)
 	SET(CURLOPT_QUICK_EXIT, 1L);	/* never join a resolver thread (R2) */
 #endif
 	SET(CURLOPT_USERAGENT, QS_EXTENSION);
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_HTTP_VERSION, http_version(false));
 	SET(CURLOPT_PATH_AS_IS, 1L);	/* R7 */
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NOPROXY, "");
@@ -522,19 +531,11 @@ set_file(CURL *easy, CURLoption option, const char *path, uint64 digest)
 
 	if (path == NULL)
 		return CURLE_OK;
-	spelled = palloc(QS_SPELLED_PATH_ROOM(path));
+	spelled = palloc(strlen(path) + QS_SPELLED_PATH_EXTRA);
 	qs_spell_path(spelled, path, digest);
 	result = curl_easy_setopt(easy, option, spelled);
 	pfree(spelled);
 	return result;
-}
-
-static long
-http_version(const QsConnectOptions *options)
-{
-	if (options->http2 && qs_curl_http2_works(curl_version_info(CURLVERSION_NOW)->version_num))
-		return CURL_HTTP_VERSION_2TLS;
-	return CURL_HTTP_VERSION_1_1;
 }
 
 /*
@@ -559,7 +560,7 @@ set_connect_options(QsHandle *handle, const QsConnectOptions *options, uint64 di
 		handle->digest = 0;
 		return true;
 	}
-	SET(CURLOPT_HTTP_VERSION, http_version(options));
+	SET(CURLOPT_HTTP_VERSION, http_version(options->no_http2));
 	SET(CURLOPT_PROXY, options->proxy != NULL ? options->proxy : "");
 	SET(CURLOPT_SSL_VERIFYPEER, options->no_verify ? 0L : 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, options->no_verify ? 0L : 2L);
@@ -631,16 +632,28 @@ configure(QsHandle *handle, QsExchange *exchange, const QsHttpRequest *request, 
 
 /* ---------------------------------------------------------------- outcomes */
 
+/* libcurl's own text names a file as we spell it, which nobody would recognise. */
+static bool
+names_a_file(const QsHandle *handle)
+{
+	char		spelled[1 + QS_SPELLED_PATH_EXTRA];
+
+	if (handle->digest == 0)
+		return false;
+	qs_spell_path(spelled, "/", handle->digest);
+	spelled[20] = '\0';			/* the text may be cut */
+	return strstr(handle->error, spelled) != NULL;
+}
+
 static const char *
 why(const QsExchange *exchange, CURLcode result)
 {
 	if (exchange->fault != NULL)
 		return exchange->fault;
-	/* libcurl's own texts name the file as we spell it. */
-	if (result == CURLE_SSL_CERTPROBLEM)
-		return "the files of options cert_file and key_file hold no certificate and key that belong together";
 	if (result == CURLE_SSL_CACERT_BADFILE)
 		return "the file of option ca_file holds no certificate";
+	if (result == CURLE_SSL_CERTPROBLEM || names_a_file(exchange->handle))
+		return "the files of options cert_file and key_file hold no certificate and key that belong together";
 	if (exchange->handle->error[0] != '\0')
 		return exchange->handle->error;
 	return curl_easy_strerror(result);

@@ -48,13 +48,13 @@ class Authority:
         return (self.directory / "issued.crt").read_text(), (self.directory / "issued.key").read_text()
 
 
-def tls_context(directory, certificate, key, client_authority=None):
+def tls_context(directory, certificate, key, client_authority=None, alpn=("http/1.1",)):
     """Of a server; with client_authority it asks for a certificate of a client."""
     pem = Path(directory) / "server.pem"
     pem.write_text(certificate + key)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
-    context.set_alpn_protocols(["h2", "http/1.1"])
+    context.set_alpn_protocols(list(alpn))
     if client_authority is not None:
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_verify_locations(cadata=client_authority.certificate)
