@@ -26,6 +26,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 /* A first packet lost is repeated after 1 and 3 s: 5 s lets both through. */
@@ -515,6 +516,37 @@ take_server_options(QsServer *server, List *given)
 						 quote_identifier(server->name))));
 }
 
+/* The key's memory, and that it is overwritten before the context gives it back. */
+typedef struct KeptKey
+{
+	MemoryContextCallback callback;
+	size_t		length;
+	char		key[FLEXIBLE_ARRAY_MEMBER];
+} KeptKey;
+
+static void
+wipe_key(void *arg)
+{
+	KeptKey    *kept = arg;
+
+	explicit_bzero(kept->key, kept->length);
+}
+
+/* An ERROR passes no qs_server_free, but ends the context. */
+static char *
+keep_key(const char *key)
+{
+	size_t		length = strlen(key);
+	KeptKey    *kept = palloc(offsetof(KeptKey, key) + length + 1);
+
+	kept->length = length;
+	memcpy(kept->key, key, length + 1);
+	kept->callback.func = wipe_key;
+	kept->callback.arg = kept;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &kept->callback);
+	return kept->key;
+}
+
 static void
 read_api_key(QsServer *server, const char *path)
 {
@@ -522,16 +554,18 @@ read_api_key(QsServer *server, const char *path)
 	char	   *key = qs_secret_file_read(path, LONGEST_API_KEY, &server->key_stamp, &problem);
 
 	if (key != NULL && !qs_header_value_ok(key))
-	{
-		explicit_bzero(key, strlen(key));
 		problem = "it holds other than the visible characters of ASCII";
+	if (key != NULL)
+	{
+		server->api_key = keep_key(key);
+		explicit_bzero(key, strlen(key));
+		pfree(key);
 	}
 	if (problem != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_IO_ERROR),
 				 errmsg("the api_key_file for server \"%s\" cannot be used: %s",
 						server->name, problem)));
-	server->api_key = key;
 	server->api_key_file = pstrdup(path);
 }
 
@@ -557,7 +591,7 @@ take_api_key(QsServer *server, Datum options_datum)
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
 					 errmsg("the api_key for server \"%s\" cannot be used", server->name)));
-		server->api_key = pstrdup(value);
+		server->api_key = keep_key(value);
 		explicit_bzero(value, strlen(value));
 	}
 }
@@ -609,11 +643,9 @@ qs_server_get(const char *name, Oid userid)
 void
 qs_server_free(QsServer *server)
 {
+	/* Its memory stays until the context ends, which looks at it again. */
 	if (server->api_key != NULL)
-	{
 		explicit_bzero(server->api_key, strlen(server->api_key));
-		pfree(server->api_key);
-	}
 	pfree(server->url);
 	pfree(server);
 }

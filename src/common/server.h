@@ -14,7 +14,7 @@ typedef struct QsServer
 	Oid			oid;			/* of this lookup only: pg_upgrade changes it */
 	char	   *name;
 	char	   *url;			/* scheme://host[:port][/prefix], no trailing slash */
-	char	   *api_key;		/* NULL: none */
+	char	   *api_key;		/* NULL: none; overwritten when its memory context ends */
 	char	   *api_key_file;	/* it was read from there; NULL: from the mapping */
 	uint64		key_stamp;		/* of that file when it was read */
 	QsConnectOptions connect;	/* options ca_file, cert_file, key_file, verify, proxy, http2 */

@@ -562,19 +562,52 @@ def test_mirrors_and_writes_wait_for_a_key_file_that_is_not_there_for_the_moment
     assert db.sql("SELECT * FROM qdrant_dead_letters") == []
 
 
-def shared_memory(pid):
-    """What the main shared memory of this cluster holds, piece by piece."""
+def is_in_memory(pid, kind, text):
+    """Whether a process has this text in its memory of that kind."""
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb") as memory:
         for line in maps:
-            if not re.search(r" rw-s .*(/dev/zero|/SYSV)", line):
+            if not re.search(kind, line):
                 continue
             at, end = (int(part, 16) for part in line.split()[0].split("-"))
             memory.seek(at)
-            yield memory.read(end - at)
+            if text.encode() in memory.read(end - at):
+                return True
+    return False
 
 
 def is_in_shared_memory(cluster, text):
-    return any(text.encode() in piece for piece in shared_memory(cluster.pid))
+    return is_in_memory(cluster.pid, r" rw-s .*(/dev/zero|/SYSV)", text)
+
+
+@faults
+def test_a_session_forgets_a_key_whatever_way_its_call_ends(db, front, files):
+    key = "Key-That-Is-Looked-For-" + os.urandom(8).hex()
+    server_file(files / "key", key)
+    db.sql(f"CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key_file '{files}/key')")
+    front.faults.fault("hold", path_regex="/collections/slow")
+    conn = db.connect()
+    pid = conn.info.backend_pid
+
+    def ask():
+        with contextlib.suppress(psycopg.Error):
+            request(db, "GET", "/collections/slow", server="qdrant", conn=conn)
+    thread = threading.Thread(target=ask)
+    thread.start()
+    front.faults.wait_held(1)
+    assert is_in_memory(pid, " rw-p ", key)
+    conn.cancel()
+    thread.join(30)
+    assert not is_in_memory(pid, " rw-p ", key)
+    request(db, "GET", "/collections", server="qdrant", conn=conn)
+    with refused("42704"):
+        request(db, "GET", "/collections/nowhere", server="qdrant", conn=conn)
+    with refused("22023"):
+        conn.execute("SELECT qdrant_query('x', '[]', server => 'qdrant')")
+    server_file(files / "key", key + " ")
+    with refused("58030"):
+        request(db, "GET", "/collections", server="qdrant", conn=conn)
+    assert not is_in_memory(pid, " rw-p ", key)
+    conn.close()
 
 
 @faults
