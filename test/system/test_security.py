@@ -39,6 +39,10 @@ def add_server(db, name, url, **options):
                                  for k, v in {"url": url, **options}.items())
     db.sql(sql.SQL("CREATE SERVER {} FOREIGN DATA WRAPPER qdrant_fdw OPTIONS ({})").format(
         sql.Identifier(name), options))
+    # Of a real server, to which the tests that are no `faults` come by another way.
+    if db.front.api_key:
+        db.sql(sql.SQL("CREATE USER MAPPING FOR CURRENT_USER SERVER {} OPTIONS (api_key {})").format(
+            sql.Identifier(name), sql.Literal(db.front.api_key)))
     return name
 
 
