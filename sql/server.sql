@@ -39,12 +39,35 @@ ALTER SERVER qdrant OPTIONS (SET url 'http://localhost\@example.com');
 ALTER SERVER qdrant OPTIONS (SET url 'http://localhost/../admin');
 ALTER SERVER qdrant OPTIONS (SET url 'http://lócalhost');
 
+-- TLS and a proxy. Only a superuser may name files or switch verification off.
+ALTER SERVER qdrant OPTIONS (SET url 'https://qdrant.example.com', ADD ca_file '/etc/ssl/qdrant-ca.pem',
+  ADD cert_file '/etc/ssl/client.pem', ADD key_file '/etc/ssl/client.key', ADD proxy 'http://proxy.internal:3128',
+  ADD http2 'off', ADD verify 'on');
+ALTER SERVER qdrant OPTIONS (SET ca_file 'qdrant-ca.pem');
+ALTER SERVER qdrant OPTIONS (SET proxy 'socks5://proxy.internal');
+ALTER SERVER qdrant OPTIONS (SET verify 'perhaps');
+ALTER SERVER qdrant OPTIONS (DROP cert_file);
+CREATE ROLE regress_qdrant_owner;
+GRANT USAGE ON FOREIGN DATA WRAPPER qdrant_fdw TO regress_qdrant_owner;
+SET ROLE regress_qdrant_owner;
+CREATE SERVER other FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'https://localhost', verify 'off');
+CREATE SERVER other FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'https://localhost', ca_file '/etc/passwd');
+CREATE SERVER other FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url 'https://localhost', verify 'on');
+CREATE USER MAPPING FOR regress_qdrant_owner SERVER other OPTIONS (api_key_file '/etc/passwd');
+DROP SERVER other;
+RESET ROLE;
+DROP OWNED BY regress_qdrant_owner;
+DROP ROLE regress_qdrant_owner;
+ALTER SERVER qdrant OPTIONS (DROP ca_file, DROP cert_file, DROP key_file, DROP proxy, DROP http2, DROP verify);
+
 -- Keys are options of user mappings. A message never repeats one.
 CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key 'a-key.of_some+length/42==');
 ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (SET api_key '');
 ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (SET api_key E'two\r\nlines');
 ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (SET api_key 'with space');
 ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (ADD password 'secret');
+ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (ADD api_key_file '/etc/qdrant/key');
+ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (DROP api_key, ADD api_key_file '/etc/qdrant/key');
 
 -- Who makes a mirror or searches needs USAGE on the server.
 CREATE ROLE regress_qdrant_user;

@@ -116,6 +116,12 @@ typedef Oid RelFileNumber;
 #define QS_CURL_HAS_PROTOCOLS_STR (LIBCURL_VERSION_NUM >= 0x075500)
 #define QS_CURL_HAS_QUICK_EXIT (LIBCURL_VERSION_NUM >= 0x075700)
 
+/*
+ * Of the library that runs: 7.88 rewrote HTTP/2, and requests stalled in it for many
+ * releases; what is older is not tried.
+ */
+#define qs_curl_http2_works(version) ((version) >= 0x080a00)
+
 /* 18 turned the attribute into a keyword-like macro. */
 #if PG_VERSION_NUM >= 180000
 #define QS_NORETURN pg_noreturn

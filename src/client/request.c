@@ -72,7 +72,7 @@ no_answer(const QsRequest *call, QsTicketOutcome outcome, const char *error)
 		ERRCODE_CONNECTION_FAILURE,
 			psprintf("Qdrant server \"%s\" did not answer: %s", call->server->name, error),
 			in_doubt(call, outcome == QS_ANSWER_LOST),
-			pstrdup("Check that Qdrant runs, and the option url of the server.")
+			pstrdup("Check that Qdrant runs, and the options of the server.")
 	};
 }
 
@@ -336,6 +336,7 @@ ticket_request(const QsRequest *call, int timeout)
 	request.server_url = call->server->url;
 	request.path = call->path;
 	request.api_key = call->server->api_key;
+	request.connect = &call->server->connect;
 	request.body = call->body;
 	request.body_length = call->length;
 	request.connect_timeout = Min(call->server->connect_timeout, timeout);

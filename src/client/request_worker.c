@@ -75,6 +75,7 @@ submit(QsTicket ticket, const QsTicketWork *work)
 	request.body = work->body;
 	request.body_length = work->body_length;
 	request.api_key = work->api_key;
+	request.connect = &work->connect;
 	request.connect_timeout = work->connect_timeout;
 	request.timeout = Min(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), work->deadline),
 						  INT_MAX - LATER_THAN_WAITER_MS) + LATER_THAN_WAITER_MS;

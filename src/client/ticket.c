@@ -62,11 +62,12 @@ typedef struct Piece
 	char		data[FLEXIBLE_ARRAY_MEMBER];
 } Piece;
 
-/* In the area of requests; data is URL, key and body, one after the other. */
+/* In the area of requests; data is URL, key, options and body, one after the other. */
 typedef struct StoredRequest
 {
 	Size		url_length;		/* with its NUL */
 	Size		key_length;		/* with its NUL; 0: none */
+	Size		connect_length; /* of the options, as common/connect_options.h has them */
 	Size		body_length;
 	bool		has_body;
 	char		data[FLEXIBLE_ARRAY_MEMBER];
@@ -391,7 +392,9 @@ store_request(Slot *slot, const QsTicketRequest *request)
 	Size		server_length = strlen(request->server_url);
 	Size		url_length = server_length + strlen(request->path) + 1;
 	Size		key_length = request->api_key ? strlen(request->api_key) + 1 : 0;
-	Size		size = offsetof(StoredRequest, data) + url_length + key_length + request->body_length;
+	Size		connect_length = qs_connect_options_size(request->connect);
+	Size		head_length = url_length + key_length + connect_length;
+	Size		size = offsetof(StoredRequest, data) + head_length + request->body_length;
 	StoredRequest *stored;
 
 	if (size > request_area_size())
@@ -402,13 +405,14 @@ store_request(Slot *slot, const QsTicketRequest *request)
 	stored = dsa_get_address(requests, slot->request);
 	stored->url_length = url_length;
 	stored->key_length = key_length;
+	stored->connect_length = connect_length;
 	stored->body_length = request->body_length;
 	stored->has_body = request->body != NULL;
 	memcpy(stored->data, request->server_url, server_length);
 	strlcpy(stored->data + server_length, request->path, url_length - server_length);
 	memcpy(stored->data + url_length, request->api_key ? request->api_key : "", key_length);
-	memcpy(stored->data + url_length + key_length, request->body ? request->body : "",
-		   request->body_length);
+	qs_connect_options_store(stored->data + url_length + key_length, request->connect);
+	memcpy(stored->data + head_length, request->body ? request->body : "", request->body_length);
 	return true;
 }
 
@@ -794,7 +798,9 @@ describe_work(const Slot *slot, QsTicketWork *work)
 	work->method = slot->method;
 	work->url = stored->data;
 	work->api_key = stored->key_length > 0 ? stored->data + stored->url_length : NULL;
-	work->body = stored->has_body ? stored->data + stored->url_length + stored->key_length : NULL;
+	qs_connect_options_load(stored->data + stored->url_length + stored->key_length, &work->connect);
+	work->body = stored->has_body ? stored->data + stored->url_length + stored->key_length +
+		stored->connect_length : NULL;
 	work->body_length = stored->body_length;
 	work->connect_timeout = slot->connect_timeout;
 	work->read = slot->read;

@@ -7,6 +7,7 @@
 #define QS_TICKET_H
 
 #include "qdrant_sync.h"
+#include "common/connect_options.h"
 #include "datatype/timestamp.h"
 
 /* Names one use of one slot, in this server's life: generation * 65536 + slot. */
@@ -38,6 +39,7 @@ typedef struct QsTicketRequest
 	const char *server_url;		/* requests with the same one share a queue */
 	const char *path;			/* appended to it */
 	const char *api_key;		/* NULL: none */
+	const QsConnectOptions *connect;
 	const char *body;			/* UTF-8; NULL: none */
 	Size		body_length;
 	int			connect_timeout;	/* ms */
@@ -116,6 +118,7 @@ typedef struct QsTicketWork
 	const char *method;
 	const char *url;
 	const char *api_key;		/* valid until qs_ticket_forget_key */
+	QsConnectOptions connect;
 	const char *body;
 	Size		body_length;
 	int			connect_timeout;

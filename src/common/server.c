@@ -9,6 +9,7 @@
  * than to whoever wrote them.  No message repeats a value that may be a secret.
  */
 #include "qdrant_sync.h"
+#include "common/secret_file.h"
 #include "common/server.h"
 #include "common/settings.h"
 
@@ -25,6 +26,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
+#include "utils/memutils.h"
 #include "utils/syscache.h"
 
 /* A first packet lost is repeated after 1 and 3 s: 5 s lets both through. */
@@ -37,15 +39,25 @@
 #define LONGEST_API_KEY 7168
 /* Longer ones are cut by proxies. */
 #define LONGEST_URL 2000
+#define LONGEST_FILE_NAME 1000
 
 /* Returns NULL where the value can be used, else what is wrong with it. */
 typedef const char *(*OptionCheck) (const char *value);
+
+/* What only a superuser may decide: which files the server's user reads, and no verification. */
+typedef enum QsOptionRight
+{
+	OF_ANYONE,
+	OF_SUPERUSER,
+	OF_SUPERUSER_TO_SWITCH_OFF
+} QsOptionRight;
 
 typedef struct QsOption
 {
 	const char *name;
 	Oid			catalog;		/* of the object that has it */
 	OptionCheck check;
+	QsOptionRight right;
 	const char *hint;
 } QsOption;
 
@@ -177,14 +189,55 @@ check_api_key(const char *value)
 	return "it is empty, too long, or holds other than the visible characters of ASCII";
 }
 
+static const char *
+check_file(const char *value)
+{
+	if (value[0] != '/')
+		return "it is not an absolute path";
+	if (strlen(value) > LONGEST_FILE_NAME)
+		return "it is too long";
+	for (const char *p = value; *p != '\0'; p++)
+	{
+		if ((unsigned char) *p < ' ' || *p == 0x7f)
+			return "it holds a control character";
+	}
+	return NULL;
+}
+
+static const char *
+check_proxy(const char *value)
+{
+	if (pg_strncasecmp(value, "http://", 7) != 0)
+		return "it does not begin with http://";
+	if (strchr(value + 7, '/') != NULL)
+		return "it has a path";
+	return check_url(value);
+}
+
+static const char *
+check_boolean(const char *value)
+{
+	bool		parsed;
+
+	return parse_bool(value, &parsed) ? NULL : "it is not a boolean";
+}
+
 static const QsOption options[] = {
-	{"url", ForeignServerRelationId, check_url,
+	{"url", ForeignServerRelationId, check_url, OF_ANYONE,
 	"A URL is scheme://host[:port][/prefix], for example http://localhost:6333."},
-	{"connect_timeout", ForeignServerRelationId, check_timeout,
+	{"connect_timeout", ForeignServerRelationId, check_timeout, OF_ANYONE,
 	"Give milliseconds, or a number with a unit as in '5s'."},
-	{"timeout", ForeignServerRelationId, check_timeout,
+	{"timeout", ForeignServerRelationId, check_timeout, OF_ANYONE,
 	"Give milliseconds, or a number with a unit as in '60s'."},
-	{"api_key", UserMappingRelationId, check_api_key, NULL},
+	{"ca_file", ForeignServerRelationId, check_file, OF_SUPERUSER, NULL},
+	{"cert_file", ForeignServerRelationId, check_file, OF_SUPERUSER, NULL},
+	{"key_file", ForeignServerRelationId, check_file, OF_SUPERUSER, NULL},
+	{"verify", ForeignServerRelationId, check_boolean, OF_SUPERUSER_TO_SWITCH_OFF, NULL},
+	{"proxy", ForeignServerRelationId, check_proxy, OF_ANYONE,
+	"A proxy is http://host[:port]."},
+	{"http2", ForeignServerRelationId, check_boolean, OF_ANYONE, NULL},
+	{"api_key", UserMappingRelationId, check_api_key, OF_ANYONE, NULL},
+	{"api_key_file", UserMappingRelationId, check_file, OF_SUPERUSER, NULL},
 	{NULL}
 };
 
@@ -213,6 +266,34 @@ find_option(const char *name, Oid catalog)
 	return NULL;
 }
 
+static bool
+is_off(const char *value)
+{
+	bool		parsed = false;
+
+	return parse_bool(value, &parsed) && !parsed;
+}
+
+/*
+ * The validator sees all options that an object will have, not which of them are
+ * new: others than superusers cannot change an object that has one of these, but
+ * they can drop them.
+ */
+static void
+check_right(const QsOption *option, const char *value)
+{
+	if (option->right == OF_ANYONE || superuser() ||
+		(option->right == OF_SUPERUSER_TO_SWITCH_OFF && !is_off(value)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 option->right == OF_SUPERUSER ?
+			 errmsg("permission denied to set option \"%s\"", option->name) :
+			 errmsg("permission denied to switch off option \"%s\"", option->name),
+			 errhint("Only a superuser can set it or change what has it."),
+			 errhidestmt(true)));
+}
+
 /*
  * PostgreSQL logs a statement that fails.  A key may be in any statement that
  * comes here, also under a wrong name, so none of these errors lets that happen
@@ -239,6 +320,35 @@ check_option(DefElem *def, Oid catalog)
 				 errmsg("option \"%s\" cannot be used: %s", def->defname, problem),
 				 option->hint ? errhint("%s", option->hint) : 0,
 				 errhidestmt(true)));
+	check_right(option, defGetString(def));
+}
+
+static bool
+is_given(List *given, const char *name)
+{
+	ListCell   *lc;
+
+	foreach(lc, given)
+	{
+		if (strcmp(lfirst_node(DefElem, lc)->defname, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_together(List *given)
+{
+	if (is_given(given, "api_key") && is_given(given, "api_key_file"))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_INVALID_OPTION_NAME),
+				 errmsg("options \"api_key\" and \"api_key_file\" exclude each other"),
+				 errhidestmt(true)));
+	if (is_given(given, "key_file") && !is_given(given, "cert_file"))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("option \"key_file\" needs option \"cert_file\""),
+				 errhidestmt(true)));
 }
 
 Datum
@@ -250,6 +360,7 @@ qs_fdw_validator(PG_FUNCTION_ARGS)
 
 	foreach(lc, given)
 		check_option(lfirst_node(DefElem, lc), catalog);
+	check_together(given);
 	PG_RETURN_VOID();
 }
 
@@ -359,6 +470,24 @@ usable_url(const char *url, const char *server)
 	return copy;
 }
 
+/* Options that are refused where they are set are passed over, verify then stays on. */
+static void
+take_connect_option(QsConnectOptions *connect, const char *name, char *value)
+{
+	if (strcmp(name, "ca_file") == 0 && check_file(value) == NULL)
+		connect->ca_file = pstrdup(value);
+	else if (strcmp(name, "cert_file") == 0 && check_file(value) == NULL)
+		connect->cert_file = pstrdup(value);
+	else if (strcmp(name, "key_file") == 0 && check_file(value) == NULL)
+		connect->key_file = pstrdup(value);
+	else if (strcmp(name, "proxy") == 0 && check_proxy(value) == NULL)
+		connect->proxy = pstrdup(value);
+	else if (strcmp(name, "verify") == 0)
+		connect->no_verify = is_off(value);
+	else if (strcmp(name, "http2") == 0)
+		connect->no_http2 = is_off(value);
+}
+
 static void
 take_server_options(QsServer *server, List *given)
 {
@@ -376,6 +505,8 @@ take_server_options(QsServer *server, List *given)
 			(void) parse_timeout(defGetString(def), &server->connect_timeout);
 		else if (strcmp(def->defname, "timeout") == 0)
 			(void) parse_timeout(defGetString(def), &server->timeout);
+		else
+			take_connect_option(&server->connect, def->defname, defGetString(def));
 	}
 	if (server->url == NULL)
 		ereport(ERROR,
@@ -385,14 +516,66 @@ take_server_options(QsServer *server, List *given)
 						 quote_identifier(server->name))));
 }
 
+/* The key's memory, and that it is overwritten before the context gives it back. */
+typedef struct KeptKey
+{
+	MemoryContextCallback callback;
+	size_t		length;
+	char		key[FLEXIBLE_ARRAY_MEMBER];
+} KeptKey;
+
+static void
+wipe_key(void *arg)
+{
+	KeptKey    *kept = arg;
+
+	explicit_bzero(kept->key, kept->length);
+}
+
+/* An ERROR passes no qs_server_free, but ends the context. */
+static char *
+keep_key(const char *key)
+{
+	size_t		length = strlen(key);
+	KeptKey    *kept = palloc(offsetof(KeptKey, key) + length + 1);
+
+	kept->length = length;
+	memcpy(kept->key, key, length + 1);
+	kept->callback.func = wipe_key;
+	kept->callback.arg = kept;
+	MemoryContextRegisterResetCallback(CurrentMemoryContext, &kept->callback);
+	return kept->key;
+}
+
+static void
+read_api_key(QsServer *server, const char *path)
+{
+	const char *problem;
+	char	   *key = qs_secret_file_read(path, LONGEST_API_KEY, &server->key_stamp, &problem);
+
+	if (key != NULL && !qs_header_value_ok(key))
+		problem = "it holds other than the visible characters of ASCII";
+	if (key != NULL)
+	{
+		server->api_key = keep_key(key);
+		explicit_bzero(key, strlen(key));
+		pfree(key);
+	}
+	if (problem != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_IO_ERROR),
+				 errmsg("the api_key_file for server \"%s\" cannot be used: %s",
+						server->name, problem)));
+	server->api_key_file = pstrdup(path);
+}
+
 /*
  * The key among a mapping's options.  The copies that reading the catalog made
  * are overwritten.
  */
-static char *
-take_api_key(Datum options_datum, const char *server)
+static void
+take_api_key(QsServer *server, Datum options_datum)
 {
-	char	   *key = NULL;
 	ListCell   *lc;
 
 	foreach(lc, untransformRelOptions(options_datum))
@@ -400,40 +583,39 @@ take_api_key(Datum options_datum, const char *server)
 		DefElem    *def = lfirst_node(DefElem, lc);
 		char	   *value = defGetString(def);
 
+		if (strcmp(def->defname, "api_key_file") == 0)
+			read_api_key(server, value);
 		if (strcmp(def->defname, "api_key") != 0)
 			continue;
 		if (!qs_header_value_ok(value))
 			ereport(ERROR,
 					(errcode(ERRCODE_FDW_INVALID_ATTRIBUTE_VALUE),
-					 errmsg("the api_key for server \"%s\" cannot be used", server)));
-		key = pstrdup(value);
+					 errmsg("the api_key for server \"%s\" cannot be used", server->name)));
+		server->api_key = keep_key(value);
 		explicit_bzero(value, strlen(value));
 	}
-	return key;
 }
 
 /* The mapping of the role, else that of PUBLIC; having none is no error here. */
-static char *
-find_api_key(Oid userid, Oid server, const char *server_name)
+static void
+find_api_key(QsServer *server, Oid userid)
 {
 	HeapTuple	tuple;
 	Datum		options_datum;
 	bool		isnull;
-	char	   *key = NULL;
 
 	tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(userid),
-							ObjectIdGetDatum(server));
+							ObjectIdGetDatum(server->oid));
 	if (!HeapTupleIsValid(tuple))
 		tuple = SearchSysCache2(USERMAPPINGUSERSERVER, ObjectIdGetDatum(InvalidOid),
-								ObjectIdGetDatum(server));
+								ObjectIdGetDatum(server->oid));
 	if (!HeapTupleIsValid(tuple))
-		return NULL;
+		return;
 	options_datum = SysCacheGetAttr(USERMAPPINGUSERSERVER, tuple,
 									Anum_pg_user_mapping_umoptions, &isnull);
 	if (!isnull)
-		key = take_api_key(options_datum, server_name);
+		take_api_key(server, options_datum);
 	ReleaseSysCache(tuple);
-	return key;
 }
 
 QsServer *
@@ -454,18 +636,27 @@ qs_server_get(const char *name, Oid userid)
 	server->oid = found->serverid;
 	server->name = found->servername;
 	take_server_options(server, found->options);
-	server->api_key = find_api_key(userid, found->serverid, server->name);
+	find_api_key(server, userid);
 	return server;
 }
 
 void
 qs_server_free(QsServer *server)
 {
+	/* Its memory stays until the context ends, which looks at it again. */
 	if (server->api_key != NULL)
-	{
 		explicit_bzero(server->api_key, strlen(server->api_key));
-		pfree(server->api_key);
-	}
 	pfree(server->url);
 	pfree(server);
+}
+
+/* A file that is just being replaced is looked at again later. */
+bool
+qs_server_key_changed(const QsServer *server)
+{
+	uint64		stamp;
+
+	return server->api_key_file != NULL &&
+		qs_file_stamp(server->api_key_file, &stamp) && stamp != server->key_stamp &&
+		qs_secret_file_problem(server->api_key_file) == NULL;
 }

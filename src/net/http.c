@@ -7,8 +7,8 @@
  * with palloc, or frees a handle.  Handles leave the multi in qs_http_wait and
  * qs_http_cancel, outside of every callback.
  *
- * Refuses redirects, proxies, every scheme but http and https, answers and heads
- * beyond their bound, and to send the body of a write a second time.
+ * Refuses redirects, proxies that no option names, every scheme but http and https,
+ * answers and heads beyond their bound, and to send the body of a write a second time.
  */
 #include "qdrant_sync.h"
 
@@ -74,6 +74,7 @@ typedef struct QsHandle
 	QsExchange *exchange;
 	struct curl_slist *headers;
 	bool		looking_up;		/* in getaddrinfo, as far as we know */
+	uint64		digest;			/* of the connect options that it has; 0: of none */
 	char		error[CURL_ERROR_SIZE];
 } QsHandle;
 
@@ -378,6 +379,15 @@ set_timer(CURLM *multi, long timeout, void *arg)
 
 /* ----------------------------------------------------------------- handles */
 
+/* Plain http stays with 1.1. */
+static long
+http_version(bool no_http2)
+{
+	if (!no_http2 && qs_curl_http2_works(curl_version_info(CURLVERSION_NOW)->version_num))
+		return CURL_HTTP_VERSION_2TLS;
+	return CURL_HTTP_VERSION_1_1;
+}
+
 /* Options that no request changes.  False: libcurl is out of memory, or too old. */
 static bool
 set_constant_options(QsHandle *handle)
@@ -395,9 +405,13 @@ set_constant_options(QsHandle *handle)
 	SET(CURLOPT_QUICK_EXIT, 1L);	/* never join a resolver thread (R2) */
 #endif
 	SET(CURLOPT_USERAGENT, QS_EXTENSION);
-	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_1_1);
+	SET(CURLOPT_HTTP_VERSION, http_version(false));
 	SET(CURLOPT_PATH_AS_IS, 1L);	/* R7 */
 	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NOPROXY, "");
+	SET(CURLOPT_HEADEROPT, (long) CURLHEADER_SEPARATE); /* the key is not the proxy's */
+	SET(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);	/* our headers would go with it */
 #if QS_CURL_HAS_PROTOCOLS_STR
 	SET(CURLOPT_PROTOCOLS_STR, "http,https");
@@ -509,6 +523,62 @@ add_key_header(QsHandle *handle, const char *api_key)
 	return added;
 }
 
+static CURLcode
+set_file(CURL *easy, CURLoption option, const char *path, uint64 digest)
+{
+	char	   *spelled;
+	CURLcode	result;
+
+	if (path == NULL)
+		return CURLE_OK;
+	spelled = palloc(strlen(path) + QS_SPELLED_PATH_EXTRA);
+	qs_spell_path(spelled, path, digest);
+	result = curl_easy_setopt(easy, option, spelled);
+	pfree(spelled);
+	return result;
+}
+
+/*
+ * How the server is reached: the one place for both workers.  Whatever another
+ * server's options left in the handle is taken back first.
+ */
+static bool
+set_connect_options(QsHandle *handle, const QsConnectOptions *options, uint64 digest)
+{
+	CURL	   *easy = handle->easy;
+	const char *key_file;
+	CURLcode	failed = CURLE_OK;
+
+	if (handle->digest == digest)
+		return true;
+	curl_easy_reset(easy);
+	handle->digest = PG_UINT64_MAX; /* until all are set */
+	if (!set_constant_options(handle))
+		return false;
+	if (digest == 0)
+	{
+		handle->digest = 0;
+		return true;
+	}
+	SET(CURLOPT_HTTP_VERSION, http_version(options->no_http2));
+	SET(CURLOPT_PROXY, options->proxy != NULL ? options->proxy : "");
+	SET(CURLOPT_SSL_VERIFYPEER, options->no_verify ? 0L : 1L);
+	SET(CURLOPT_SSL_VERIFYHOST, options->no_verify ? 0L : 2L);
+	if (options->ca_file != NULL)
+		SET(CURLOPT_CAPATH, NULL);	/* these authorities and no others */
+	if (failed == CURLE_OK)
+		failed = set_file(easy, CURLOPT_CAINFO, options->ca_file, digest);
+	if (failed == CURLE_OK)
+		failed = set_file(easy, CURLOPT_SSLCERT, options->cert_file, digest);
+	key_file = options->key_file != NULL ? options->key_file : options->cert_file;
+	if (failed == CURLE_OK)
+		failed = set_file(easy, CURLOPT_SSLKEY, key_file, digest);
+	SET(CURLOPT_KEYPASSWD, ""); /* OpenSSL would ask the terminal */
+	if (failed == CURLE_OK)
+		handle->digest = digest;
+	return failed == CURLE_OK;
+}
+
 /* What a request sets anew: everything that the last user of the handle may have set. */
 static bool
 set_request_options(QsHandle *handle, QsExchange *exchange, const QsHttpRequest *request)
@@ -544,12 +614,13 @@ set_request_options(QsHandle *handle, QsExchange *exchange, const QsHttpRequest 
 }
 
 static bool
-configure(QsHandle *handle, QsExchange *exchange, const QsHttpRequest *request)
+configure(QsHandle *handle, QsExchange *exchange, const QsHttpRequest *request, uint64 digest)
 {
 	handle->exchange = exchange;
 	handle->looking_up = false;
 	handle->error[0] = '\0';
-	return add_header(handle, "Expect:") &&
+	return set_connect_options(handle, request->connect, digest) &&
+		add_header(handle, "Expect:") &&
 		add_header(handle, "Accept: application/json") &&
 		(exchange->body_mode == QS_BODY_NONE ||
 		 add_header(handle, "Content-Type: application/json")) &&
@@ -561,11 +632,28 @@ configure(QsHandle *handle, QsExchange *exchange, const QsHttpRequest *request)
 
 /* ---------------------------------------------------------------- outcomes */
 
+/* libcurl's own text names a file as we spell it, which nobody would recognise. */
+static bool
+names_a_file(const QsHandle *handle)
+{
+	char		spelled[1 + QS_SPELLED_PATH_EXTRA];
+
+	if (handle->digest == 0)
+		return false;
+	qs_spell_path(spelled, "/", handle->digest);
+	spelled[20] = '\0';			/* the text may be cut */
+	return strstr(handle->error, spelled) != NULL;
+}
+
 static const char *
 why(const QsExchange *exchange, CURLcode result)
 {
 	if (exchange->fault != NULL)
 		return exchange->fault;
+	if (result == CURLE_SSL_CACERT_BADFILE)
+		return "the file of option ca_file holds no certificate";
+	if (result == CURLE_SSL_CERTPROBLEM || names_a_file(exchange->handle))
+		return "the files of options cert_file and key_file hold no certificate and key that belong together";
 	if (exchange->handle->error[0] != '\0')
 		return exchange->handle->error;
 	return curl_easy_strerror(result);
@@ -1006,16 +1094,20 @@ qs_http_destroy(QsHttp *http)
 	MemoryContextDelete(http->context);
 }
 
-/* What would break the request's head open (hazard R8); NULL: nothing. */
+/*
+ * What would break the request's head open (hazard R8), or files that cannot be used;
+ * NULL: nothing.  *digest is of the connect options.
+ */
 static const char *
-refusal(const QsHttpRequest *request)
+refusal(const QsHttpRequest *request, uint64 *digest)
 {
+	*digest = 0;
 	if (request->api_key != NULL && !qs_header_value_ok(request->api_key))
 		return "the api_key has characters that no HTTP header can carry";
 	if (request->method[0] == '\0' ||
 		request->method[strspn(request->method, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")] != '\0')
 		return "the method is not an HTTP method";
-	return NULL;
+	return request->connect != NULL ? qs_connect_options_check(request->connect, digest) : NULL;
 }
 
 static QsBodyMode
@@ -1054,7 +1146,8 @@ QsExchange *
 qs_http_submit(QsHttp *http, const QsHttpRequest *request)
 {
 	QsExchange *exchange = make_exchange(http, request);
-	const char *refused = refusal(request);
+	uint64		digest;
+	const char *refused = refusal(request, &digest);
 	QsHandle   *handle;
 
 	if (refused != NULL)
@@ -1065,7 +1158,7 @@ qs_http_submit(QsHttp *http, const QsHttpRequest *request)
 	}
 
 	handle = take_handle(http);
-	if (handle == NULL || !configure(handle, exchange, request) ||
+	if (handle == NULL || !configure(handle, exchange, request, digest) ||
 		curl_multi_add_handle(http->multi, handle->easy) != CURLM_OK)
 	{
 		if (handle != NULL)

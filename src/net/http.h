@@ -11,6 +11,7 @@
 #define QS_HTTP_H
 
 #include "qdrant_sync.h"
+#include "common/connect_options.h"
 #include "lib/stringinfo.h"
 
 typedef struct QsHttp QsHttp;	/* opaque: multi handle, descriptors, wait set */
@@ -26,6 +27,7 @@ typedef struct QsHttpRequest
 	const char *body;			/* borrowed until the outcome is taken; NULL: none */
 	Size		body_length;
 	const char *api_key;		/* copied; NULL: none */
+	const QsConnectOptions *connect;	/* copied; NULL: none is set */
 	int			connect_timeout;	/* ms, name look-up included, from when a connection
 								 * is wanted; 0: none */
 	int			timeout;		/* ms for the whole exchange, the wait for one of the

@@ -12,6 +12,9 @@
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+/* How long a look-up that failed for what passes is not tried again. */
+#define LOOK_UP_AGAIN_MS 1000
+
 /* Of reads and changes: a server that answers later would hold a claim up. */
 #define READ_TIMEOUT_MS (30 * 1000)
 
@@ -77,10 +80,26 @@ qs_endpoints_invalidate(void)
 		if (endpoint->context != NULL)
 			MemoryContextReset(endpoint->context);
 		endpoint->server = NULL;
+		endpoint->error_passes = false;
 		endpoint->state = QS_ENDPOINT_UNKNOWN;
 		endpoint->failures = 0;
 		endpoint->not_before = 0;
 	}
+}
+
+bool
+qs_endpoints_changed(void)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &endpoints)
+	{
+		QsEndpoint *endpoint = dlist_container(QsEndpoint, node, iter.cur);
+
+		if (endpoint->server != NULL && qs_server_key_changed(endpoint->server))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -96,6 +115,9 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 
 	if (endpoint->server != NULL)
 		return true;
+	if (endpoint->error_passes && GetCurrentTimestamp() < endpoint->not_before)
+		return false;
+	endpoint->error_passes = false;
 	if (endpoint->context == NULL)
 		endpoint->context = AllocSetContextCreate(TopMemoryContext, "qdrant_sync server",
 												  ALLOCSET_SMALL_SIZES);
@@ -115,6 +137,7 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		strlcpy(endpoint->error, error->message, sizeof(endpoint->error));
+		endpoint->error_passes = error->sqlerrcode == ERRCODE_IO_ERROR;
 		FreeErrorData(error);
 		MemoryContextReset(endpoint->context);
 		endpoint->server = NULL;
@@ -123,6 +146,8 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 	PG_END_TRY();
 	MemoryContextSwitchTo(old);
 	CurrentResourceOwner = owner;
+	if (!found && endpoint->error_passes)
+		qs_endpoint_wait(endpoint, LOOK_UP_AGAIN_MS);
 	return found;
 }
 
@@ -316,6 +341,7 @@ start_call(QsCall *call, const char *method, const char *path, Size length)
 	request.body = call->body;
 	request.body_length = length;
 	request.api_key = server->api_key;
+	request.connect = &server->connect;
 	request.connect_timeout = server->connect_timeout;
 	request.timeout = call->kind == QS_CALL_WRITE
 		? Max(WRITE_HARD_TIMEOUT_MS, 2 * server->timeout) : READ_TIMEOUT_MS;

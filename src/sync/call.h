@@ -34,6 +34,7 @@ typedef struct QsEndpoint
 	bool		in_cluster;		/* more than one peer */
 	char		version[32];
 	char		error[600];
+	bool		error_passes;	/* of the look-up: a file that cannot be read now may be later */
 	int			running;		/* writes in flight */
 	int			probes;			/* in flight, begun while it failed */
 	int			failures;		/* in a row */
@@ -81,6 +82,9 @@ extern bool qs_endpoint_ready(QsEndpoint *endpoint);
 
 /* Servers or mappings changed: look all of them up again. */
 extern void qs_endpoints_invalidate(void);
+
+/* A key that is kept in a file has changed, which no catalog tells. */
+extern bool qs_endpoints_changed(void);
 
 /*
  * May a read or a change start now?  While the server fails, only after its wait and

@@ -402,6 +402,8 @@ prepare_queue(QsQueue *queue)
 		qs_begin();
 		found = qs_endpoint_resolve(queue->endpoint);
 		qs_commit();
+		if (!found && queue->endpoint->error_passes)
+			return false;
 		if (!found)
 		{
 			bury_first(queue, queue->endpoint->error, 0);

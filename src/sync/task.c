@@ -555,6 +555,14 @@ passes(int sqlerrcode)
 		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
 }
 
+/* Its key's file cannot be read, for the moment perhaps. */
+static void
+wait_for_endpoint(QsTask *task)
+{
+	qs_task_show_error(task, task->endpoint->error);
+	task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
+}
+
 /* Table, definition and endpoint as they are now; false: not in this turn. */
 static bool
 prepare(QsTask *task)
@@ -576,8 +584,10 @@ prepare(QsTask *task)
 			if (task->stale)
 				compile(task);
 			usable = qs_endpoint_resolve(task->endpoint);
-			if (!usable)
+			if (!usable && !task->endpoint->error_passes)
 				qs_task_fail(task, "%s", task->endpoint->error);
+			else if (!usable)
+				wait_for_endpoint(task);
 		}
 		else
 			task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);

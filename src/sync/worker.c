@@ -516,7 +516,7 @@ turn(void)
 	}
 	look_by_itself(GetCurrentTimestamp());
 	take_notices();
-	if (endpoints_changed)
+	if (endpoints_changed || qs_endpoints_changed())
 		apply_server_changes();
 	qs_calls_dispatch();
 	turn_tasks();

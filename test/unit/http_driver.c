@@ -1,4 +1,4 @@
-/* with: src/net/http.c src/net/wait.c */
+/* with: src/net/http.c src/common/connect_options.c src/common/secret_file.c src/net/wait.c */
 /*
  * http_driver.c
  *		src/net/http.c without a server, driven by lines on standard input, so that
