@@ -13,27 +13,7 @@
 
 #include "fuzz.h"
 
-#define MAX_INPUT (1 << 20)
-
-/* What JSON and HTTP are sensitive to. */
-static const char *const tokens[] = {
-	"\"", "\\", "\\u0000", "\\ud800", "{", "}", "[", "]", ",", ":", "null", "true", "-", "1e999", "99999999999999999999",
-	"-9223372036854775809", "0.1", "\r\n", "\r\n\r\n", "\xff", "\xc0\x80", "Content-Length: ", "Transfer-Encoding: chunked",
-	"ffffffffffffffff\r\n", "HTTP/1.1 100 Continue\r\n\r\n", "\"result\"", "\"points\"", "\"id\"", "[[[[[[[[",
-};
-
 static unsigned long inputs;
-static uint64_t state = 88172645463325252u;
-
-/* xorshift: the same numbers everywhere. */
-static uint64_t
-random_number(uint64_t below)
-{
-	state ^= state << 13;
-	state ^= state >> 7;
-	state ^= state << 17;
-	return below == 0 ? 0 : state % below;
-}
 
 static void
 keep(const uint8_t *data, size_t size)
@@ -68,41 +48,18 @@ run_cut(const uint8_t *data, size_t size)
 	run(data, size);
 }
 
-/* Replaces, inserts, removes, or doubles a piece. */
-static size_t
-change(uint8_t *data, size_t size)
-{
-	const char *token = tokens[random_number(sizeof(tokens) / sizeof(tokens[0]))];
-	size_t		at = random_number(size + 1);
-	size_t		length = strlen(token);
-	size_t		gone = random_number(2) ? 0 : random_number(8);
-
-	if (random_number(4) == 0 && size > 0)
-	{
-		data[random_number(size)] = (uint8_t) random_number(256);
-		return size;
-	}
-	if (gone > size - at)
-		gone = size - at;
-	if (size + length > MAX_INPUT)
-		return size;
-	memmove(data + at + length, data + at + gone, size - at - gone);
-	memcpy(data + at, token, length);
-	return size + length - gone;
-}
-
 static void
 run_changed(const uint8_t *data, size_t size, long n)
 {
-	uint8_t    *changed = malloc(2 * MAX_INPUT);
+	uint8_t    *changed = malloc(FUZZ_MAX_INPUT);
 
 	for (long i = 0; i < n; i++)
 	{
 		size_t		now = size;
 
 		memcpy(changed, data, size);
-		for (uint64_t k = 1 + random_number(4); k > 0; k--)
-			now = change(changed, now);
+		for (uint64_t k = 1 + fuzz_random(4); k > 0; k--)
+			now = fuzz_change(changed, now);
 		run(changed, now);
 	}
 	free(changed);
@@ -111,7 +68,7 @@ run_changed(const uint8_t *data, size_t size, long n)
 int
 main(int argc, char **argv)
 {
-	static uint8_t data[MAX_INPUT];
+	static uint8_t data[FUZZ_MAX_INPUT];
 
 	for (int i = 2; i < argc; i++)
 	{

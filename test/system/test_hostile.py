@@ -6,11 +6,13 @@ reads them, and what the sync worker does with them.
 
 import contextlib
 import json
+import os
+import subprocess
 
 import psycopg
 import pytest
 
-from harness import wait_until
+from harness import places, wait_until
 from items import Items, workers
 from test_search import RawServer, raw  # noqa: F401 - a fixture
 
@@ -204,6 +206,41 @@ def test_search_joined_to_rows_with(db, front, shared_items, unharmed, what):
 @pytest.fixture
 def shared_items(db):
     return Items(db, rows=3)
+
+
+# --- changed at random ---
+
+FUZZ = places.ROOT / "test" / "fuzz"
+
+# An answer with everything that hits.c reads, and one that it cuts into points, because of a character.
+FULL = points(
+    point(vector='[0.5,-1e-3]', shard_key='"a"', order_value="7", payload='{"a":{"b":[1,"\\u00e9",null]},"c":"d"}'),
+    point(id='"5c56c793-69f3-4fbf-87e6-c4bf54c28c26"', vector='{"s":{"indices":[1],"values":[2]}}')).decode()
+
+
+@pytest.fixture(scope="module")
+def fuzz_module(pgversion):
+    """The library of test/fuzz/hits_module.c, where the server can read it."""
+    config = places.bindir(pgversion) / "pg_config"
+    include = subprocess.run([config, "--includedir-server"], capture_output=True, text=True, check=True).stdout.strip()
+    library = places.HOME / f"fuzz_hits_{pgversion}_{os.getpid()}.so"
+    sources = [FUZZ / "hits_module.c", FUZZ / "change.c", places.ROOT / "src" / "capture" / "point_id.c"]
+    subprocess.run(["cc", "-shared", "-fPIC", "-g", "-O1", "-D_GNU_SOURCE", "-fwrapv", "-fno-strict-aliasing",
+                    "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", f"-I{places.ROOT / 'src'}", f"-I{FUZZ}",
+                    f"-I{include}", "-o", library, *sources], check=True)
+    library.chmod(0o755)
+    yield library
+    library.unlink()
+
+
+@pytest.mark.parametrize("seed_text", [FULL, FULL.replace("\\u00e9", "\\u0000")], ids=["as a whole", "point by point"])
+def test_answer_that_was_changed_in_many_ways(db, unharmed, fuzz_module, seed_text):
+    """In a function of its own, so that there are 20,000 of them in seconds; the same ones in every run."""
+    db.sql(f"CREATE FUNCTION fuzz_hits(text, int) RETURNS int[] LANGUAGE c AS '{fuzz_module}'")
+    db.sql("SET client_min_messages = error")
+    db.sql("SET log_min_messages = error")
+    decoded, refused, no_text = db.one("SELECT fuzz_hits(%s, 20000)", (seed_text,))
+    assert decoded > 1000 and refused > 1000 and decoded + refused + no_text == 20_000
 
 
 # --- the sync worker ---
