@@ -442,6 +442,39 @@ COMMENT ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) IS
 'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
 /* -- end: request -- */
 
+/* -- begin: upload (src/capture/upload.c) -- */
+CREATE FUNCTION qdrant_upload(collection_name text, query text, batch_size integer DEFAULT 64,
+	shard_key_selector jsonb DEFAULT NULL, update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL,
+	server text DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_upload';
+
+CREATE FUNCTION qdrant_internal.uploads(OUT pid integer, OUT points bigint, OUT started timestamptz)
+RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_uploads';
+
+CREATE VIEW qdrant_uploads AS
+SELECT u.pid, u.points, u.started FROM qdrant_internal.uploads() u;
+GRANT SELECT ON qdrant_uploads TO PUBLIC;
+
+CREATE VIEW qdrant_operations AS
+SELECT s.pending, s.pending_is_bound AS more,
+	CASE WHEN s.oldest IS NOT NULL THEN greatest(extract(epoch FROM clock_timestamp() - s.oldest)::double precision, 0)
+		WHEN s.pending = 0 AND NOT s.pending_is_bound THEN 0::double precision END AS lag_seconds,
+	(SELECT count(*) FROM qdrant_internal.dead_letter d WHERE d.mirror IS NULL) AS dead_letters
+FROM qdrant_internal.mirror_slots() s
+WHERE s.mirror = 0;
+GRANT SELECT ON qdrant_operations TO PUBLIC;
+
+COMMENT ON FUNCTION qdrant_upload(text, text, integer, jsonb, jsonb, text, text) IS
+'Writes the rows of a query as points to a collection that no mirror owns, after COMMIT, as qdrant_upsert does, and returns how many there were. The query runs once, as the caller, and sees what the transaction has done; it is read by a cursor, a few rows in memory at a time. Columns: id (an integer, numeric, a uuid, or text of either). vector (real[] or double precision[], of two dimensions for a multi-vector; pgvector''s vector, halfvec and arrays of them; or an array, json, jsonb or text in Qdrant''s own form, also an object of named vectors); without it, every column of a vector type is a named vector, called as the column. payload (json, jsonb, or a type written as an object, such as a row); without it, every other column is a field of the payload, written as a mirror writes it. A vector that is NULL is left out; a payload that is NULL is none. batch_size: points in one request, which has at most about a megabyte. shard_key_selector, update_filter, update_mode and server as qdrant_upsert. ERROR 42703 without a column id, 42701 for two of one name, 42804 for an id of another type, 22004 for NULL arguments and ids, 22023 names the point (row) that Qdrant could not take, or a column that has no place; else as qdrant_upsert, and those of the query. The view qdrant_uploads shows how far it is, qdrant_operations what waits to be sent.';
+COMMENT ON FUNCTION qdrant_internal.uploads() IS
+'Sessions in qdrant_upload of this database, of roles that the caller is a member of, or all for pg_monitor; for qdrant_uploads.';
+COMMENT ON VIEW qdrant_uploads IS
+'Sessions of this database that read the query of qdrant_upload now: pid, points read so far, and since when. Shown to members of the role that asked for it and of pg_monitor; at most 64 of the server, and the outer one where they are nested. Nothing of them is sent before their COMMIT; then they are in qdrant_operations.';
+COMMENT ON VIEW qdrant_operations IS
+'Explicit writes (qdrant_upsert, qdrant_upload and their like) of this database that were committed and are not acknowledged yet. pending: requests that the worker has in memory; more: there are others in the outbox behind them. lag_seconds: age of the oldest of them in the worker; NULL where it is not known. dead_letters: how many were refused. No row where no worker has run yet.';
+/* -- end: upload -- */
+
 /* -- begin: operations (src/capture/operation_calls.c) -- */
 CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,
 	update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL, server text DEFAULT NULL) RETURNS void

@@ -122,6 +122,13 @@ typedef Oid RelFileNumber;
  */
 #define qs_curl_http2_works(version) ((version) >= 0x080a00)
 
+/*
+ * From 7.83 until 8.1.1 a handle that is used again reads freed memory where an
+ * answer's first header begins with a space (curl's pull request 11103).  The
+ * version is that of the library that runs.
+ */
+#define qs_curl_handle_lasts(version) ((version) < 0x075300 || (version) >= 0x080101)
+
 /* 18 turned the attribute into a keyword-like macro. */
 #if PG_VERSION_NUM >= 180000
 #define QS_NORETURN pg_noreturn

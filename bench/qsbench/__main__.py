@@ -10,6 +10,7 @@ from qsbench import report
 from qsbench.floats import floats
 from qsbench.outbox import outbox
 from qsbench.query import query
+from qsbench.sessions import sessions
 from qsbench.worker import worker, worker_memory
 from qsbench.writer import backend_memory, bulk_cpu, bulk_instructions, coalesce, one_row_instructions, wal
 
@@ -26,6 +27,7 @@ ROWS = {
     "worker": worker,
     "worker-memory": worker_memory,
     "query": query,
+    "sessions": sessions,
 }
 
 

@@ -1,10 +1,17 @@
 """One query at a time: through the request worker, and by a libcurl handle that the backend keeps alive itself."""
 
+import json
+import subprocess
+import sys
+from pathlib import Path
+
 from harness import Cluster, FrontHandle, new_extension_db
 from qsbench import native, tables
 from qsbench.native import Sink
 from qsbench.report import Line, say
 from qsbench.tables import make_table
+
+PEER = Path(__file__).with_name("peer_query.py")
 
 K = 10
 BLOCK = 25
@@ -62,6 +69,7 @@ def against(cluster, server, what, queries):
         tables.make_source(db, 1000)
         table = make_table(db, "mirror", f"items_{db.name}", 1000)
         times = time_ways(db, f"{server.url}/collections/{table}/points/query", table, queries)
+        client, _ = peer(server.url, table, db.one("SELECT embedding FROM source WHERE id = 1"), 1, 2 if queries < 1000 else 4)
     finally:
         db.drop()
     worker, own, floor = (times[way] for way in ("worker", "rows", "bytes"))
@@ -73,8 +81,20 @@ def against(cluster, server, what, queries):
         Line("own kept-alive curl, to rows by SQL's own JSON", f"{own.p50:.0f} µs"),
         Line("own kept-alive curl, answer not looked at, request made before",
              f"{floor.p50:.0f} µs; the worker {worker.p50 - floor.p50:+.0f} µs"),
-        Line("p99: worker, own to rows, own", f"{worker.p99:.0f}, {own.p99:.0f}, {floor.p99:.0f} µs"),
+        Line("AsyncQdrantClient, one after the other, p50", f"{client.p50:.0f} µs"),
+        Line("p99: worker, own to rows, own, AsyncQdrantClient",
+             f"{worker.p99:.0f}, {own.p99:.0f}, {floor.p99:.0f}, {client.p99:.0f} µs"),
     ]
+
+
+def peer(url, collection, vector, tasks, seconds):
+    """(Times, seconds of CPU for each request) of AsyncQdrantClient."""
+    command = [sys.executable, PEER, url, collection, tasks, seconds]
+    result = subprocess.run(list(map(str, command)), input=json.dumps(vector), capture_output=True, text=True, timeout=300)
+    if result.returncode != 0:
+        raise RuntimeError(result.stderr[-2000:])
+    found = json.loads(result.stdout)
+    return Times(found["microseconds"]), found["cpu"]
 
 
 class Times:

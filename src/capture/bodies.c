@@ -66,7 +66,8 @@ qs_bodies_add(QsBodies *bodies, int position, const char *text, int length)
 {
 	/* What all bodies have in common may be large by itself, such as a payload. */
 	if (bodies->elements > 0 &&
-		bodies->body.len - (int) strlen(bodies->before) + length > BODY_BYTES)
+		(bodies->elements == bodies->most ||
+		 bodies->body.len - (int) strlen(bodies->before) + length > BODY_BYTES))
 	{
 		end_body(bodies);
 		begin_body(bodies);

@@ -17,6 +17,7 @@ typedef struct QsBodies
 	const char *before;			/* such as {"points":[ */
 	const char *after;			/* such as ],"shard_key":1} */
 	const char *element;		/* what messages call one, such as "point" */
+	int			most;			/* elements of one body; 0: any number */
 	QsBodySink	sink;
 	void	   *arg;
 
@@ -29,8 +30,8 @@ typedef struct QsBodies
 extern void qs_bodies_begin(QsBodies *bodies);
 
 /*
- * Elements stay in their order.  They go together until they have about a
- * megabyte.  ERROR 54000 for one that makes a body of more than Qdrant takes,
+ * Elements stay in their order.  They go together until they are as many as most
+ * says, or have about a megabyte.  ERROR 54000 for one that makes a body of more than Qdrant takes,
  * 22P05 for text that has no UTF-8.
  */
 extern void qs_bodies_add(QsBodies *bodies, int position, const char *text, int length);

@@ -14,6 +14,7 @@
 #include "capture/operations.h"
 #include "capture/points.h"
 #include "capture/selector.h"
+#include "capture/upload.h"
 #include "client/request.h"
 #include "common/encode.h"
 #include "common/server.h"
@@ -25,6 +26,7 @@
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(qs_upsert);
+PG_FUNCTION_INFO_V1(qs_upload);
 PG_FUNCTION_INFO_V1(qs_delete);
 PG_FUNCTION_INFO_V1(qs_update_vectors);
 PG_FUNCTION_INFO_V1(qs_delete_vectors);
@@ -254,6 +256,43 @@ qs_upsert(PG_FUNCTION_ARGS)
 	add_update_mode(&members, fcinfo, 4);
 	write_points(&operation, points, members.data);
 	PG_RETURN_VOID();
+}
+
+static int
+batch_size_argument(FunctionCallInfo fcinfo, int n)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("batch_size must not be null")));
+	if (PG_GETARG_INT32(n) < 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("batch_size must be at least 1")));
+	return PG_GETARG_INT32(n);
+}
+
+/* collection_name, query, batch_size, shard_key_selector, update_filter, update_mode, server */
+Datum
+qs_upload(PG_FUNCTION_ARGS)
+{
+	QsOperation operation;
+	QsBodies	bodies = {.before = "{\"points\":[", .element = "point",
+		.sink = qs_operation_log, .arg = &operation};
+	StringInfoData members;
+	char	   *query;
+	int64		points;
+
+	begin_call(fcinfo, "upsert", 6, &operation);
+	query = text_argument(fcinfo, 1, "query");
+	bodies.most = batch_size_argument(fcinfo, 2);
+	initStringInfo(&members);
+	add_shard_key(&members, fcinfo, 3);
+	add_update_filter(&members, fcinfo, 4);
+	add_update_mode(&members, fcinfo, 5);
+	bodies.after = psprintf("]%s}", members.data);
+	points = qs_upload_rows(query, &bodies);
+	qs_operation_log_end_call();
+	PG_RETURN_INT64(points);
 }
 
 /* collection_name, points, shard_key_selector, update_filter, server */

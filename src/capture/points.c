@@ -338,6 +338,18 @@ check_named(Place *place, JsonbContainer *named)
 	place->vector = "";
 }
 
+/* What stands behind "vector". */
+static void
+check_vector_value(Place *place, const JsonbValue *vector)
+{
+	if (vector->type != jbvBinary)
+		refuse(place, "\"vector\" is neither an array nor an object");
+	if (JsonContainerIsArray(vector->val.binary.data))
+		check_array(place, vector->val.binary.data);
+	else
+		check_named(place, vector->val.binary.data);
+}
+
 static void
 check_vector(Place *place, JsonbContainer *point)
 {
@@ -353,12 +365,28 @@ check_vector(Place *place, JsonbContainer *point)
 				 errdetail("Positions count from 1."),
 				 errhint("A point that has only a payload is written with \"vector\": {}.")));
 	}
-	if (vector.type != jbvBinary)
-		refuse(place, "\"vector\" is neither an array nor an object");
-	if (JsonContainerIsArray(vector.val.binary.data))
-		check_array(place, vector.val.binary.data);
-	else
-		check_named(place, vector.val.binary.data);
+	check_vector_value(place, &vector);
+}
+
+void
+qs_points_check_vector(QsPointsCheck *check, int position, const Jsonb *vector)
+{
+	Place		place = {.check = check, .position = position, .vector = ""};
+	JsonbValue	value = {.type = jbvBinary};
+
+	if (JB_ROOT_IS_SCALAR(vector))
+		value.type = jbvNull;
+	value.val.binary.data = unconstify(JsonbContainer *, &vector->root);
+	value.val.binary.len = VARSIZE(vector) - VARHDRSZ;
+	check_vector_value(&place, &value);
+}
+
+void
+qs_points_check_width(QsPointsCheck *check, int position, const char *name, int size)
+{
+	Place		place = {.check = check, .position = position, .vector = name};
+
+	check_width(&place, size);
 }
 
 /* ---- points ---- */

@@ -27,6 +27,13 @@ typedef struct QsPointsCheck
  */
 extern void qs_points_check(QsPointsCheck *check, JsonbContainer *points);
 
+/*
+ * The same of one point's vector, or object of named ones, alone; and of the length
+ * that a dense one, or a row of a multi-vector, has.  check->context is set.
+ */
+extern void qs_points_check_vector(QsPointsCheck *check, int position, const Jsonb *vector);
+extern void qs_points_check_width(QsPointsCheck *check, int position, const char *name, int size);
+
 /* Gives each point to bodies, which names them "point". */
 extern void qs_points_write(JsonbContainer *points, QsBodies *bodies);
 

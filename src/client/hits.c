@@ -9,14 +9,22 @@
  */
 #include "qdrant_sync.h"
 
+#include "capture/point_id.h"
 #include "client/hits.h"
 #include "lib/stringinfo.h"
+
+#include <float.h>
+#include <math.h>
+
 #include "mb/pg_wchar.h"
 #include "nodes/pg_list.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
+
+/* The largest double below 2^63: no bigint overflows, and no collection gets there. */
+#define MAX_VERSION 9223372036854774784.0
 
 QS_NORETURN static void
 not_understood(const QsServer *server)
@@ -47,10 +55,11 @@ parse(const QsServer *server, const char *text)
 		int			code = geterrcode();
 
 		MemoryContextSwitchTo(context);
-		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER && code != ERRCODE_INVALID_TEXT_REPRESENTATION)
+		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER && code != ERRCODE_INVALID_TEXT_REPRESENTATION &&
+			code != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE)
 			PG_RE_THROW();
 		FlushErrorState();
-		if (code == ERRCODE_INVALID_TEXT_REPRESENTATION)
+		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER)
 			not_understood(server);
 	}
 	PG_END_TRY();
@@ -70,15 +79,23 @@ member(JsonbContainer *point, const char *key)
 	return JsonbValueToJsonb(&value);
 }
 
+/* False: there is none, or null.  Not understood: anything but a number from -most to most. */
 static bool
-numeric_member(JsonbContainer *point, const char *key, Numeric *number)
+number_member(const QsServer *server, JsonbContainer *point, const char *key, double most,
+			  Numeric *number, double *rounded)
 {
 	JsonbValue	value;
 
 	if (getKeyJsonValueFromContainer(point, key, strlen(key), &value) == NULL ||
-		value.type != jbvNumeric)
+		value.type == jbvNull)
 		return false;
+	if (value.type != jbvNumeric)
+		not_understood(server);
 	*number = value.val.numeric;
+	*rounded = DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
+												  NumericGetDatum(*number)));
+	if (!(fabs(*rounded) <= most))
+		not_understood(server);
 	return true;
 }
 
@@ -96,19 +113,22 @@ decode_id(const QsServer *server, JsonbContainer *point, QsHit *hit)
 		hit->id = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(id.val.numeric)));
 	else
 		not_understood(server);
+	if (!(hit->is_uuid ? qs_is_uuid(hit->id, id.val.string.len) :
+		  qs_is_unsigned_integer(hit->id, (int) strlen(hit->id))))
+		not_understood(server);
 }
 
 static void
 decode_point(const QsServer *server, JsonbContainer *point, QsHit *hit)
 {
 	Numeric		number;
+	double		rounded;
 
 	decode_id(server, point, hit);
-	hit->has_score = numeric_member(point, "score", &number);
+	hit->has_score = number_member(server, point, "score", FLT_MAX, &number, &rounded);
 	if (hit->has_score)
-		hit->score = (float) DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow,
-																NumericGetDatum(number)));
-	hit->has_version = numeric_member(point, "version", &number);
+		hit->score = (float) rounded;
+	hit->has_version = number_member(server, point, "version", MAX_VERSION, &number, &rounded);
 	if (hit->has_version)
 		hit->version = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
 	hit->payload = member(point, "payload");

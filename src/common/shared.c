@@ -8,6 +8,7 @@
  * reserved from the same hooks.
  */
 #include "qdrant_sync.h"
+#include "capture/upload.h"
 #include "client/ticket.h"
 #include "common/settings.h"
 #include "common/shared.h"
@@ -40,6 +41,7 @@ request_shared_memory(void)
 		prev_shmem_request_hook();
 #endif
 	RequestAddinShmemSpace(add_size(shared_size(), qs_ticket_shmem_size()));
+	RequestAddinShmemSpace(qs_upload_shmem_size());
 }
 
 static void
@@ -102,6 +104,7 @@ start_shared_memory(void)
 		init_shared_memory();
 	LWLockRegisterTranche(qs_shared->database_lock.tranche, "qdrant_sync");
 	qs_ticket_shmem_init();
+	qs_upload_shmem_init();
 	LWLockRelease(AddinShmemInitLock);
 }
 

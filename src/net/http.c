@@ -115,6 +115,7 @@ struct QsHttp
 	int64		idle_since;
 	int			nrunning;
 	int			nfree;
+	int			most_free;		/* handles kept to be used again */
 	dlist_head	running;		/* of QsExchange */
 	dlist_head	ended;			/* of QsExchange, in the order of their ends */
 	dlist_head	free;			/* of QsHandle */
@@ -490,7 +491,7 @@ static void
 return_handle(QsHttp *http, QsHandle *handle)
 {
 	handle->exchange = NULL;
-	if (http->nfree >= MAX_FREE_HANDLES)
+	if (http->nfree >= http->most_free)
 	{
 		free_handle(handle);
 		return;
@@ -704,6 +705,10 @@ note_answer(QsExchange *exchange)
 	/* libcurl takes a connection that ends within the head for an empty answer. */
 	if (!exchange->head_whole)
 		fail(exchange, "the connection was closed in the middle of the answer");
+
+	/* It reads as many digits as there are. */
+	else if (status < 100 || status > 999)
+		fail(exchange, "the answer has no HTTP status");
 
 	/* Success before the body had left cannot be the answer to all of it. */
 	else if (status < 300 && exchange->body_mode == QS_BODY_STREAM &&
@@ -1053,6 +1058,8 @@ qs_http_create(int connections_per_host)
 	http = MemoryContextAllocZero(context, sizeof(QsHttp));
 	http->context = context;
 	http->connections_per_host = connections_per_host;
+	http->most_free = qs_curl_handle_lasts(curl_version_info(CURLVERSION_NOW)->version_num) ?
+		MAX_FREE_HANDLES : 0;
 	dlist_init(&http->running);
 	dlist_init(&http->ended);
 	dlist_init(&http->free);

@@ -673,6 +673,17 @@ qs_json_scroll(int limit, const char *field, const char *offset)
 	return (length > 0 && (size_t) length < sizeof(text)) ? strdup(text) : NULL;
 }
 
+/* As Qdrant writes an id: digits of 64 bits, or a uuid.  What it says goes into bodies. */
+static bool
+is_bare_id(const char *text, size_t length)
+{
+	if (length != strlen(text))
+		return false;
+	if (all_digits(text))
+		return length <= 20;
+	return (length == 36 || length == 32) && strspn(text, "0123456789abcdefABCDEF-") == length;
+}
+
 /* Digits or a uuid, malloc'd; NULL where it is no id. */
 static char *
 id_text(json_t *id)
@@ -681,7 +692,7 @@ id_text(json_t *id)
 	char		digits[32];
 
 	if (text != NULL)
-		return strdup(text);
+		return is_bare_id(text, json_string_length(id)) ? strdup(text) : NULL;
 	if (!json_is_integer(id) || json_integer_value(id) < 0)
 		return NULL;
 	snprintf(digits, sizeof(digits), "%lld", (long long) json_integer_value(id));

@@ -518,6 +518,7 @@ housekeep(TimestampTz now)
 	{
 		pg_atomic_write_u64(&slot->pending, pending);
 		pg_atomic_write_u64(&slot->oldest, (uint64) oldest);
+		pg_atomic_write_u32(&slot->pending_is_bound, qs_outbox_more(outbox) ? 1 : 0);
 	}
 	if (now < housekeep_after)
 		return;

@@ -242,6 +242,7 @@ def run_version(version, args, names, front, counts):
     if version == system_version():
         run_pytest(test_files("qdrant_front"), version, args, names, counts)
         run_pytest(test_files("unit"), version, args, names, counts)
+        run_pytest(test_files("fuzz"), version, args, names, counts)
     run_pytest(test_files("system"), version, args, names, counts, *marks)
 
 

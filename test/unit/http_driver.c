@@ -1,4 +1,4 @@
-/* with: src/net/http.c src/common/connect_options.c src/common/secret_file.c src/net/wait.c */
+/* with: src/net/http.c src/common/connect_options.c src/common/secret_file.c src/net/wait.c test/unit/http_server.c */
 /*
  * http_driver.c
  *		src/net/http.c without a server, driven by lines on standard input, so that
@@ -20,11 +20,7 @@
 #include <poll.h>
 #include <unistd.h>
 
-#include "common/server.h"
 #include "net/http.h"
-#include "storage/fd.h"
-#include "storage/latch.h"
-#include "access/xact.h"
 
 #define MAX_REQUESTS 4096
 
@@ -37,120 +33,10 @@ typedef struct Request
 	long		sunk;
 } Request;
 
-static Latch latch;
-Latch	   *MyLatch = &latch;
 static QsHttp *http;
 static Request requests[MAX_REQUESTS];
 static char input[1 << 16];
 static size_t input_length;
-
-/* ------------------------------------------------- what a server would lend */
-
-struct WaitEventSet
-{
-	pgsocket	sockets[600];
-	uint32		events[600];
-	int			n;
-};
-
-#if PG_VERSION_NUM >= 170000
-WaitEventSet *
-CreateWaitEventSet(ResourceOwner owner, int nevents)
-#else
-WaitEventSet *
-CreateWaitEventSet(MemoryContext context, int nevents)
-#endif
-{
-	return palloc0(sizeof(WaitEventSet));
-}
-
-void
-FreeWaitEventSet(WaitEventSet *set)
-{
-	pfree(set);
-}
-
-int
-AddWaitEventToSet(WaitEventSet *set, uint32 events, pgsocket fd, Latch *the_latch, void *user_data)
-{
-	if (events == WL_EXIT_ON_PM_DEATH)
-		return 0;
-	set->sockets[set->n] = events == WL_LATCH_SET ? STDIN_FILENO : fd;
-	set->events[set->n] = events;
-	return set->n++;
-}
-
-int
-WaitEventSetWait(WaitEventSet *set, long timeout, WaitEvent *occurred, int nevents,
-				 uint32 wait_event_info)
-{
-	struct pollfd fds[600];
-	int			n = 0;
-
-	for (int i = 0; i < set->n; i++)
-	{
-		fds[i].fd = set->sockets[i];
-		fds[i].events = (set->events[i] & WL_SOCKET_WRITEABLE) ? POLLOUT : 0;
-		if (set->events[i] & (WL_LATCH_SET | WL_SOCKET_READABLE))
-			fds[i].events |= POLLIN;
-	}
-	if (poll(fds, set->n, timeout) <= 0)
-		return 0;
-	for (int i = 0; i < set->n && n < nevents; i++)
-	{
-		if (fds[i].revents == 0)
-			continue;
-		occurred[n].fd = set->sockets[i];
-		occurred[n].events = 0;
-		if (fds[i].revents & (POLLIN | POLLERR | POLLHUP))
-			occurred[n].events |= set->events[i] & (WL_LATCH_SET | WL_SOCKET_READABLE);
-		if (fds[i].revents & (POLLOUT | POLLERR | POLLHUP))
-			occurred[n].events |= set->events[i] & WL_SOCKET_WRITEABLE;
-		n++;
-		/* As in the server: a latch that is set hides the sockets. */
-		if (set->events[i] == WL_LATCH_SET)
-			return n;
-	}
-	return n;
-}
-
-void
-ResetLatch(Latch *the_latch)
-{
-}
-
-bool
-AcquireExternalFD(void)
-{
-	return true;
-}
-
-void
-ReserveExternalFD(void)
-{
-}
-
-void
-ReleaseExternalFD(void)
-{
-}
-
-bool
-IsTransactionState(void)
-{
-	return false;
-}
-
-bool
-qs_header_value_ok(const char *value)
-{
-	for (; *value != '\0'; value++)
-	{
-		if (*value < 0x21 || *value > 0x7E)
-			return false;
-	}
-	return true;
-}
 
 /* ---------------------------------------------------------------- commands */
 

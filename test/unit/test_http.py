@@ -492,6 +492,20 @@ def test_an_answer_may_be_as_large_as_allowed(serve, driver):
     assert driver.call("GET", server.url, read=True, most=99999).status == 0
 
 
+def test_a_first_header_that_begins_with_a_space_reads_no_freed_memory(serve, driver):
+    """libcurl 7.83 to 8.1.0 appends it to the last header of the handle's transfer before."""
+    folded = b"HTTP/1.1 200 OK\r\n fold: x\r\nContent-Length: 2\r\n\r\n{}"
+    server = serve(always(folded))
+    for _ in range(3):
+        assert driver.call("PUT", server.url, body=5, ms=5000).status in (0, 200)
+    assert driver.call("GET", serve(always(OK)).url, read=True, ms=5000).status == 200
+
+
+def test_a_status_of_two_digits_is_none(serve, driver):
+    server = serve(always(b"HTTP/1.1 20x OK\r\nContent-Length: 2\r\n\r\n{}"))
+    assert driver.call("PUT", server.url, body=5, ms=5000).status == 0
+
+
 @pytest.mark.parametrize("head", [b"X-Long: " + b"x" * 200, b"X-A: 1"])
 def test_an_endless_head_is_bounded(serve, driver, head):
     def handle(server, stream, number):

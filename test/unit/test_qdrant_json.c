@@ -401,6 +401,11 @@ half_a_page_is_none(void)
 		"{\"result\":{\"points\":[{\"id\":1},{\"id\":-5}]},\"time\":0}",
 		"{\"result\":{\"points\":[{\"id\":1},{}]},\"time\":0}",
 		"{\"result\":{\"points\":[{\"id\":1.5}]},\"time\":0}",
+		/* Written into the body of a delete as it is, it would be more than an id. */
+		"{\"result\":{\"points\":[{\"id\":\"x\\\"],\\\"filter\\\":{\"}]},\"time\":0}",
+		"{\"result\":{\"points\":[{\"id\":\"\"}]},\"time\":0}",
+		"{\"result\":{\"points\":[{\"id\":\"5c56c793-69f3-4fbf-87e6-c4bf54c28c2\\u0000\"}]},\"time\":0}",
+		"{\"result\":{\"points\":[{\"id\":1}],\"next_page_offset\":\"x\"},\"time\":0}",
 		"{\"result\":{\"points\":[{\"id\":1}],\"next_page_offset\":{}},\"time\":0}",
 		"{\"result\":{\"points\":[{\"id\":1}],\"next_page_off",
 		"{\"result\":{\"points\":7},\"time\":0}",
