@@ -1,4 +1,4 @@
-/* with: src/net/http.c src/net/wait.c test/unit/http_server.c */
+/* with: src/net/http.c src/common/connect_options.c src/common/secret_file.c src/net/wait.c test/unit/http_server.c */
 /*
  * fuzz_http.c
  *		src/net/http.c before a server that answers any bytes and closes.
