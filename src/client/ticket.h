@@ -81,7 +81,20 @@ extern QsTicket qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome
  */
 extern QsTicketOutcome qs_ticket_wait(QsTicket ticket, TimestampTz until);
 
-/* Copies the answer of a ticket that was waited for, and frees the ticket. */
+/*
+ * The same for the first of n that ends, whose place in the array *which tells.
+ * A ticket whose deadline has passed has ended, too, whatever its state.
+ */
+extern QsTicketOutcome qs_ticket_wait_any(const QsTicket *tickets, int n, TimestampTz until,
+										  int *which);
+
+/* Without waiting: true where qs_ticket_wait_any would return it at once. */
+extern bool qs_ticket_ended(QsTicket ticket);
+
+/* Copies the answer of a ticket that was waited for; it stays. */
+extern void qs_ticket_copy(QsTicket ticket, QsTicketAnswer *answer);
+
+/* The same, and frees the ticket. */
 extern void qs_ticket_take(QsTicket ticket, QsTicketAnswer *answer);
 
 /* Gives up a ticket in any state; does nothing for one that is not ours. */
@@ -90,6 +103,8 @@ extern void qs_ticket_release(QsTicket ticket);
 /* What can be shown of a ticket that is in use. */
 typedef struct QsTicketInfo
 {
+	QsTicket	ticket;
+	bool		mine;			/* of this session, which may still take it */
 	pid_t		pid;
 	Oid			database;
 	Oid			role;
