@@ -45,6 +45,7 @@ typedef struct Pending
 
 /* Of this session, by slot; made at the first use. */
 static Pending **pending = NULL;
+static int	pending_count = 0;
 
 /* ---- the session's tickets -------------------------------------------- */
 
@@ -69,6 +70,17 @@ copy_request(const QsRequest *request, QsAnswerKind kind)
 	return copy;
 }
 
+/* Not waited for: only the session itself could make room. */
+static void
+check_limit(void)
+{
+	if (pending_count >= qs_max_session_tickets)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("session has %d tickets that were not awaited", pending_count),
+				 errhint("Await or cancel some (qdrant_requests shows them), or raise qdrant_sync.max_session_tickets.")));
+}
+
 int64
 qs_async_submit(const QsRequest *request, QsAnswerKind kind)
 {
@@ -77,11 +89,13 @@ qs_async_submit(const QsRequest *request, QsAnswerKind kind)
 	qs_require_preload("a request to Qdrant");
 	if (pending == NULL)
 		pending = MemoryContextAllocZero(TopMemoryContext, qs_max_tickets * sizeof(Pending *));
+	check_limit();
 	copy = copy_request(request, kind);
 	copy->ticket = qs_begin_request(request, &copy->deadline);
 	/* Nothing below raises an error: who has no number could not free it. */
 	MemoryContextSetParent(copy->context, TopMemoryContext);
 	pending[QS_TICKET_SLOT(copy->ticket)] = copy;
+	pending_count++;
 	return copy->ticket;
 }
 
@@ -94,6 +108,7 @@ forget(QsTicket ticket)
 	if (entry == NULL || entry->ticket != ticket)
 		return;
 	pending[QS_TICKET_SLOT(ticket)] = NULL;
+	pending_count--;
 	qs_ticket_release(ticket);
 	MemoryContextDelete(entry->context);
 }

@@ -120,7 +120,7 @@ static Failure
 limit_reached(const QsRequest *call, QsTicketOutcome outcome)
 {
 	Failure		failure = {ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, NULL, NULL,
-	pstrdup("Try again, or raise qdrant_sync.max_tickets.")};
+	pstrdup("Try again, set qdrant_sync.limit_wait, or raise qdrant_sync.max_tickets.")};
 
 	if (outcome == QS_REQUEST_MEMORY_FULL)
 	{
@@ -301,11 +301,20 @@ verify_encoding(const QsRequest *call, QsAnswer *answer)
 
 /* ---- the call --------------------------------------------------------- */
 
+/* At a limit, what the setting says: an error at once, or some patience. */
+static QsTicket
+submit(const QsTicketRequest *request, QsTicketOutcome *refused)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), qs_limit_wait);
+
+	return qs_ticket_submit_until(request, Min(until, request->deadline), refused);
+}
+
 static QsTicketOutcome
 exchange(const QsTicketRequest *request, QsTicketAnswer *answer)
 {
 	QsTicketOutcome outcome;
-	QsTicket	ticket = qs_ticket_submit(request, &outcome);
+	QsTicket	ticket = submit(request, &outcome);
 
 	if (ticket == 0)
 		return outcome;
@@ -404,7 +413,7 @@ qs_begin_request(const QsRequest *call, TimestampTz *deadline)
 	qs_require_preload("a request to Qdrant");
 	request = ticket_request(call, timeout_of(call));
 	*deadline = request.deadline;
-	ticket = qs_ticket_submit(&request, &refused);
+	ticket = submit(&request, &refused);
 	if (ticket == 0)
 		qs_throw_outcome(call, refused);
 	return ticket;

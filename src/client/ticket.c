@@ -33,6 +33,9 @@
 /* A worker that ended with an error is started again before this. */
 #define WORKER_ABSENT_MS 5000
 
+/* How often room is looked for: nobody is told of it. */
+#define LOOK_FOR_ROOM_MS 10
+
 /* How often a waiter looks for the return of an absent worker. */
 #define LOOK_FOR_WORKER_MS 250
 
@@ -576,6 +579,23 @@ sleep_until(TimestampTz until, TimestampTz now, bool worker)
 					 ms, wait_event);
 	ResetLatch(MyLatch);
 	CHECK_FOR_INTERRUPTS();
+}
+
+QsTicket
+qs_ticket_submit_until(const QsTicketRequest *request, TimestampTz until, QsTicketOutcome *refused)
+{
+	for (;;)
+	{
+		QsTicket	ticket = qs_ticket_submit(request, refused);
+		TimestampTz now;
+
+		if (ticket != 0)
+			return ticket;
+		now = GetCurrentTimestamp();
+		if (now >= until)
+			return 0;
+		sleep_until(Min(until, TimestampTzPlusMilliseconds(now, LOOK_FOR_ROOM_MS)), now, true);
+	}
 }
 
 bool

@@ -73,6 +73,10 @@ extern pid_t qs_ticket_worker_pid(void);
  */
 extern QsTicket qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome *refused);
 
+/* The same, trying again until that time.  Interruptible. */
+extern QsTicket qs_ticket_submit_until(const QsTicketRequest *request, TimestampTz until,
+									   QsTicketOutcome *refused);
+
 /*
  * Waits until the answer is there: QS_ANSWERED (whatever the answer is), or
  * QS_TIMED_OUT at the deadline of the ticket or at until, whichever is first, or

@@ -4,12 +4,13 @@ import psycopg
 import pytest
 from qdrant_client import models
 
-from harness import wait_until
+from harness import Cluster, new_extension_db, wait_until
 from test_request_path import Session
 
 pytestmark = pytest.mark.faults
 
-CLUSTER = {"conf": {"max_connections": 260, "qdrant_sync.max_tickets": 1024}}
+CLUSTER = {"conf": {"max_connections": 260, "qdrant_sync.max_tickets": 1024,
+                    "qdrant_sync.max_session_tickets": 1024}}
 
 POINTS = "/points/query$"
 TICKET = "SELECT qdrant_query_async('items', '[1,0]', \"timeout\" => '60s')"
@@ -98,7 +99,7 @@ def test_a_cte_makes_one_after_the_other(db, held):
     for _ in range(3):
         (one,) = held.wait_held(1)
         assert states(db) == ["running"]
-        held.release(one["number"])
+        held.release(one["n"])
     assert session.ended().rows == [(2,)] * 3
     session.close()
 
@@ -308,3 +309,74 @@ def test_at_the_limit_the_caller_is_told_and_loses_nothing(db, held):
     let_go(held)
     assert db.one("SELECT count(*) FROM qdrant_await_points(%s)", (tickets,)) == 2 * 768
     none_left(db)
+
+
+def test_a_session_has_a_limit_of_its_own(db, held):
+    db.sql("SET qdrant_sync.max_session_tickets = 3")
+    db.sql("SET qdrant_sync.limit_wait = '1h'")
+    tickets = [db.one(TICKET) for _ in range(3)]
+    e = error(db, TICKET)
+    assert e.sqlstate == "53400" and "max_session_tickets" in e.diag.message_hint
+    with db.connect() as other:
+        assert other.execute(TICKET).fetchone()[0]
+    assert db.one("SELECT qdrant_cancel(%s)", (tickets[0],)) is True
+    assert db.one(TICKET)
+    db.conn.close()
+    none_left(db)
+
+
+def test_at_the_limit_the_caller_waits_where_the_setting_says_so(db, held):
+    hoarder = db.connect()
+    hoarder.execute(TICKET + " FROM generate_series(1, 768)")
+    db.sql("SET qdrant_sync.limit_wait = '50ms'")
+    assert error(db, TICKET).sqlstate == "53400"
+    db.sql("RESET qdrant_sync.limit_wait")
+    session = Session(db, "SELECT count(*) FROM qdrant_await_points(ARRAY[(" + TICKET + ")])",
+                      ["qdrant_sync.limit_wait = '1h'"])
+    wait_until(lambda: db.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", (session.pid,)), 10)
+    assert len(states(db)) == 768
+    hoarder.close()
+    let_go(held)
+    assert session.ended().rows == [(2,)]
+    session.close()
+    none_left(db)
+
+
+# --- elsewhere ---
+
+def test_a_database_with_hundreds_of_tickets_does_not_starve_another(db, held, cluster, front):
+    """With one connection, what another database asks is the next or the one after."""
+    cluster.reload({"qdrant_sync.request_connections": 1})
+    other = new_extension_db(cluster, front)
+    try:
+        wait_until(lambda: cluster.one("SHOW qdrant_sync.request_connections") == "1", 5)
+        db.sql(TICKET + " FROM generate_series(1, 500)")
+        held.wait_held(1)
+        ticket = other.one(TICKET)
+        for _ in range(3):
+            (one,) = held.wait_held(1)
+            held.release(one["n"])
+            if other.one("SELECT qdrant_await_any(ARRAY[%s::bigint], '500ms')", (ticket,)):
+                break
+        assert other.one("SELECT qdrant_is_done(%s)", (ticket,)) is True
+        assert db.one("SELECT count(*) FROM qdrant_requests WHERE state = 'queued'") > 490
+    finally:
+        cluster.reload({"qdrant_sync.request_connections": 16})
+        other.drop()
+        db.conn.close()
+        let_go(held)
+        none_left(db)
+
+
+@pytest.mark.versions
+def test_a_hot_standby_has_tickets_too(front, pgversion):
+    front.clear()
+    front.client.create_collection("items", models.VectorParams(size=2, distance=models.Distance.DOT))
+    front.client.upsert("items", [models.PointStruct(id=i, vector=[1, 0]) for i in (1, 2)], wait=True)
+    with Cluster(pgversion, name="primary") as primary:
+        db = new_extension_db(primary, front)
+        standby = primary.standby()
+        primary.wait_replayed(standby)
+        wait_until(lambda: standby.pids("qdrant_sync request worker"), what="a worker on the standby")
+        assert standby.one("SELECT count(*) FROM (" + TEN + ") t", dbname=db.name) == len(ROWS)
+        db.conn.close()
