@@ -6,6 +6,7 @@ from qdrant_client import models
 
 from harness import Cluster, new_extension_db, wait_until
 from test_request_path import Session
+from test_search import raw  # noqa: F401
 
 pytestmark = pytest.mark.faults
 
@@ -190,6 +191,27 @@ def test_an_error_of_one_leaves_the_others_collectable(db, items):
     gone(db, bad)
     assert db.sql("SELECT n, id FROM qdrant_await_points(%s)", ([good, last],)) == [
         (1, "1"), (1, "2"), (2, "1"), (2, "2")]
+    assert states(db) == []
+
+
+def test_answers_that_are_too_large_or_not_qdrants(db, raw):  # noqa: F811
+    def ticket():
+        return db.one("SELECT qdrant_query_async('x', '[1]', server => 'raw')")
+    raw(b'{"result":{"points":[]},"x":"' + b"y" * (13 << 20) + b'","status":"ok","time":0}')
+    bad = [(ticket(), "54000")]
+    assert db.one("SELECT qdrant_await_any(%s)", ([bad[0][0]],)) == bad[0][0]
+    raw(b'{"result":{"points":[1]},"status":"ok","time":0}')
+    bad.append((ticket(), "08P01"))
+    assert db.one("SELECT qdrant_await_any(%s)", ([bad[1][0]],)) == bad[1][0]
+    raw(b'{"result":{"points":[{"id":7,"payload":{"a":"\\u0000"}}]},"status":"ok","time":0}')
+    good = ticket()
+    for number, code in bad:
+        assert error(db, "SELECT * FROM qdrant_await_points(%s)", ([good, number],)).sqlstate == code
+        gone(db, number)
+    notices = []
+    db.conn.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    assert db.one("SELECT qdrant_await(%s)", (good,))["points"][0]["id"] == 7
+    assert len(notices) == 1 and "\\u0000" in notices[0]
     assert states(db) == []
 
 
