@@ -421,15 +421,15 @@ COMMENT ON FUNCTION qdrant_create_collection(text, jsonb, jsonb, integer, text, 
 'create_collection of Qdrant''s Python client, with its argument names; models are jsonb in Qdrant''s own form, such as vectors_config => ''{"size": 4, "distance": "Cosine"}''. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Returns true; ERROR 42710 where the collection exists.';
 
 CREATE FUNCTION qdrant_internal.requests(OUT pid integer, OUT database name, OUT server text, OUT method text,
-	OUT state text, OUT submitted_at timestamptz) RETURNS SETOF record
+	OUT state text, OUT submitted_at timestamptz, OUT ticket bigint) RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_requests';
 
 CREATE VIEW qdrant_requests AS
-SELECT r.pid, r.database, r.server, r.method, r.state, r.submitted_at FROM qdrant_internal.requests() AS r;
+SELECT r.pid, r.database, r.server, r.method, r.state, r.submitted_at, r.ticket FROM qdrant_internal.requests() AS r;
 GRANT SELECT ON qdrant_requests TO PUBLIC;
 
 COMMENT ON VIEW qdrant_requests IS
-'Requests of SQL calls in all databases that are not finished: pid of the session, database, server, HTTP method, state (queued, running, done: not fetched yet, abandoned: being cleaned up), when it was submitted. server and method are NULL for requests of other roles, except to members of pg_read_all_stats.';
+'Requests of SQL calls in all databases that are not finished: pid of the session, database, server, HTTP method, state (queued, running, done: not fetched yet, abandoned: being cleaned up), when it was submitted, and in the session itself its ticket, for qdrant_await and qdrant_cancel. server and method are NULL for requests of other roles, except to members of pg_read_all_stats.';
 /* -- end: client -- */
 
 /* -- begin: request (src/client/raw_request.c) -- */
@@ -474,6 +474,61 @@ COMMENT ON VIEW qdrant_uploads IS
 COMMENT ON VIEW qdrant_operations IS
 'Explicit writes (qdrant_upsert, qdrant_upload and their like) of this database that were committed and are not acknowledged yet. pending: requests that the worker has in memory; more: there are others in the outbox behind them. lag_seconds: age of the oldest of them in the worker; NULL where it is not known. dead_letters: how many were refused. No row where no worker has run yet.';
 /* -- end: upload -- */
+
+/* -- begin: async (src/client/async.c) -- */
+CREATE FUNCTION qdrant_query_async(collection text, query anycompatible, k integer DEFAULT 10,
+	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
+	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_async';
+
+COMMENT ON FUNCTION qdrant_query_async(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
+'qdrant_query that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
+
+CREATE FUNCTION qdrant_query_points_async(collection_name text, query anycompatible, "using" text DEFAULT NULL,
+	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
+	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
+	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_async';
+
+COMMENT ON FUNCTION qdrant_query_points_async(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, jsonb, text, jsonb, interval, text, text[], text[]) IS
+'qdrant_query_points that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
+
+CREATE FUNCTION qdrant_await(ticket bigint, "timeout" interval DEFAULT NULL) RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_await';
+
+COMMENT ON FUNCTION qdrant_await(bigint, interval) IS
+'Waits for a ticket of this session: the member result of Qdrant''s answer, such as {"points": [...]}. The ticket is gone then, also where its request failed, which is an ERROR as of the function that waits. "timeout": how long this call waits (NULL: until the ticket''s own timeout); after it ERROR 55000, and the ticket stays, as it does where the wait is cancelled or there is no request worker (57P03). NULL for a NULL ticket. ERROR 42704 for one that is not this session''s, or was awaited or cancelled before; 42501 for one of a role of which the caller is no member.';
+
+CREATE FUNCTION qdrant_await_points(tickets bigint[], "timeout" interval DEFAULT NULL)
+RETURNS TABLE (n integer, ticket bigint, id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 100 COST 1000 AS 'MODULE_PATHNAME', 'qs_await_points';
+
+COMMENT ON FUNCTION qdrant_await_points(bigint[], interval) IS
+'Waits for all tickets and returns their points; n is the place of the ticket in the array, from 1. FROM qdrant_await_points(ARRAY(SELECT qdrant_query_async(...) FROM ...)) runs them side by side. NULL elements, a NULL array and tickets without points give no rows. The tickets are gone then. Where one fails, its error is raised, naming it in CONTEXT, that ticket alone is gone, and all others can be awaited. "timeout" and errors as for qdrant_await, of which 42809 is for a ticket whose answer is no list of points, and which stays.';
+
+CREATE FUNCTION qdrant_await_any(tickets bigint[], "timeout" interval DEFAULT NULL) RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_await_any';
+
+COMMENT ON FUNCTION qdrant_await_any(bigint[], interval) IS
+'Waits until one of the tickets is done, well or not, and returns it; it stays until it is awaited. Of several the first in the array. NULL after "timeout" (NULL: none), and where the array is NULL or has no other elements than NULL. Errors 42704, 42501 and 57P03 as for qdrant_await.';
+
+CREATE FUNCTION qdrant_is_done(ticket bigint) RETURNS boolean
+LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_is_done';
+
+COMMENT ON FUNCTION qdrant_is_done(bigint) IS
+'Whether qdrant_await would return or fail at once. NULL for NULL; errors 42704 and 42501 as for qdrant_await.';
+
+CREATE FUNCTION qdrant_cancel(ticket bigint) RETURNS boolean
+LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_cancel';
+
+COMMENT ON FUNCTION qdrant_cancel(bigint) IS
+'Gives up a ticket of this session in any state: true, and false where there is none (awaited or cancelled before, or another session''s). A request that is under way is ended. NULL for NULL; ERROR 42501 for a ticket of a role of which the caller is no member.';
+/* -- end: async -- */
 
 /* -- begin: operations (src/capture/operation_calls.c) -- */
 CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,

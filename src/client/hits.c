@@ -292,3 +292,53 @@ qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n)
 		return decode_one_by_one(server, answer->body, n);
 	return decode_whole(server, jsonb, n);
 }
+
+Jsonb *
+qs_answer_result(const QsServer *server, const QsAnswer *answer)
+{
+	Jsonb	   *jsonb = parse(server, answer->body);
+	bool		replaced = false;
+	JsonbValue	result;
+
+	if (jsonb == NULL)
+		jsonb = parse(server, replace_escapes(answer->body, false, &replaced));
+	if (jsonb == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+				 errmsg("answer of Qdrant server \"%s\" has a character that encoding %s lacks",
+						server->name, GetDatabaseEncodingName()),
+				 errhint("Ask without payload, or from a database with encoding UTF8.")));
+	if (!JB_ROOT_IS_OBJECT(jsonb) ||
+		getKeyJsonValueFromContainer(&jsonb->root, "result", 6, &result) == NULL)
+		not_understood(server);
+	if (replaced)
+		ereport(WARNING,
+				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
+				 errmsg("answer of Qdrant server \"%s\" has the character \\u0000, which is replaced: jsonb cannot hold it",
+						server->name)));
+	return JsonbValueToJsonb(&result);
+}
+
+/* ---- columns ---------------------------------------------------------- */
+
+static Datum
+jsonb_or_null(Jsonb *jsonb, bool *is_null)
+{
+	*is_null = jsonb == NULL;
+	return PointerGetDatum(jsonb);
+}
+
+void
+qs_hit_columns(const QsHit *hit, Datum *values, bool *nulls)
+{
+	memset(nulls, 0, QS_HIT_COLUMNS * sizeof(bool));
+	values[0] = CStringGetTextDatum(hit->id);
+	values[1] = Float4GetDatum(hit->score);
+	nulls[1] = !hit->has_score;
+	values[2] = jsonb_or_null(hit->payload, &nulls[2]);
+	values[3] = jsonb_or_null(hit->vector, &nulls[3]);
+	values[4] = Int64GetDatum(hit->version);
+	nulls[4] = !hit->has_version;
+	values[5] = jsonb_or_null(hit->order_value, &nulls[5]);
+	values[6] = jsonb_or_null(hit->shard_key, &nulls[6]);
+}

@@ -30,4 +30,15 @@ typedef struct QsHit
  */
 extern QsHit *qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n);
 
+/* (id, score, payload, vector, version, order_value, shard_key) */
+#define QS_HIT_COLUMNS 7
+
+extern void qs_hit_columns(const QsHit *hit, Datum *values, bool *nulls);
+
+/*
+ * The member result of an answer.  ERROR 08P01 where there is none; characters as
+ * above, without a name.
+ */
+extern Jsonb *qs_answer_result(const QsServer *server, const QsAnswer *answer);
+
 #endif							/* QS_HITS_H */

@@ -1,12 +1,14 @@
 /*
  * query.c
- *		qdrant_query and qdrant_query_points: points of a collection.
+ *		qdrant_query and qdrant_query_points: points of a collection; with
+ *		_async, a ticket for them.
  *
  * Runs in backends.  Both ask Qdrant's query API; they differ in the names of
  * their arguments.
  */
 #include "qdrant_sync.h"
 
+#include "client/async.h"
 #include "client/body.h"
 #include "client/call_arguments.h"
 #include "client/hits.h"
@@ -18,6 +20,8 @@
 
 PG_FUNCTION_INFO_V1(qs_query);
 PG_FUNCTION_INFO_V1(qs_query_points);
+PG_FUNCTION_INFO_V1(qs_query_async);
+PG_FUNCTION_INFO_V1(qs_query_points_async);
 
 #define DEFAULT_LIMIT 10
 
@@ -135,31 +139,6 @@ build_path(FunctionCallInfo fcinfo, const Positions *at, const char *collection,
 	return path;
 }
 
-static Datum
-jsonb_or_null(Jsonb *jsonb, bool *is_null)
-{
-	*is_null = jsonb == NULL;
-	return PointerGetDatum(jsonb);
-}
-
-static void
-put_hit(QsRowsOut *rows, const QsHit *hit)
-{
-	Datum		values[7];
-	bool		nulls[7] = {false};
-
-	values[0] = CStringGetTextDatum(hit->id);
-	values[1] = Float4GetDatum(hit->score);
-	nulls[1] = !hit->has_score;
-	values[2] = jsonb_or_null(hit->payload, &nulls[2]);
-	values[3] = jsonb_or_null(hit->vector, &nulls[3]);
-	values[4] = Int64GetDatum(hit->version);
-	nulls[4] = !hit->has_version;
-	values[5] = jsonb_or_null(hit->order_value, &nulls[5]);
-	values[6] = jsonb_or_null(hit->shard_key, &nulls[6]);
-	qs_rows_out_put(rows, values, nulls);
-}
-
 static void
 check_rights(FunctionCallInfo fcinfo, const Positions *at, const QsServer *server,
 			 const char *collection)
@@ -171,31 +150,66 @@ check_rights(FunctionCallInfo fcinfo, const Positions *at, const QsServer *serve
 		qs_check_lookups(server, PG_GETARG_JSONB_P(at->lookup_from));
 }
 
+/* False for a NULL query, which needs no request. */
+static bool
+prepare(FunctionCallInfo fcinfo, const Positions *at, QsServer **server, QsRequest *request)
+{
+	char	   *collection = qs_argument_name(fcinfo, at->collection, at->collection_name);
+	QsQuery		query;
+	StringInfoData body;
+
+	*server = qs_server_get(qs_argument_text(fcinfo, at->server), GetUserId());
+	query = qs_query_argument(fcinfo, at->query);
+	check_rights(fcinfo, at, *server, collection);
+	if (query.kind == QS_QUERY_NULL)
+		return false;
+	build_body(&body, fcinfo, at, &query);
+	request->server = *server;
+	request->method = "POST";
+	request->read = true;
+	request->body = body.data;
+	request->length = body.len;
+	request->timeout = qs_argument_timeout(fcinfo, at->timeout);
+	request->path = build_path(fcinfo, at, collection, request->timeout);
+	return true;
+}
+
 static Datum
 query(FunctionCallInfo fcinfo, const Positions *at)
 {
 	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
-	char	   *collection = qs_argument_name(fcinfo, at->collection, at->collection_name);
-	QsServer   *server = qs_server_get(qs_argument_text(fcinfo, at->server), GetUserId());
-	QsQuery		query = qs_query_argument(fcinfo, at->query);
-	QsRequest	request = {.server = server, .method = "POST", .read = true};
-	StringInfoData body;
+	QsRequest	request = {0};
+	QsServer   *server;
 	QsHit	   *hits;
 	int			n;
 
-	check_rights(fcinfo, at, server, collection);
-	if (query.kind == QS_QUERY_NULL)
+	if (!prepare(fcinfo, at, &server, &request))
 		return (Datum) 0;
-	build_body(&body, fcinfo, at, &query);
-	request.body = body.data;
-	request.length = body.len;
-	request.timeout = qs_argument_timeout(fcinfo, at->timeout);
-	request.path = build_path(fcinfo, at, collection, request.timeout);
 	hits = qs_hits_decode(server, qs_send_request(&request, true), &n);
 	qs_server_free(server);
 	for (int i = 0; i < n; i++)
-		put_hit(&rows, &hits[i]);
+	{
+		Datum		values[QS_HIT_COLUMNS];
+		bool		nulls[QS_HIT_COLUMNS];
+
+		qs_hit_columns(&hits[i], values, nulls);
+		qs_rows_out_put(&rows, values, nulls);
+	}
 	return (Datum) 0;
+}
+
+static Datum
+query_async(FunctionCallInfo fcinfo, const Positions *at)
+{
+	QsRequest	request = {0};
+	QsServer   *server;
+	int64		ticket;
+
+	if (!prepare(fcinfo, at, &server, &request))
+		PG_RETURN_NULL();
+	ticket = qs_async_submit(&request, QS_ANSWER_POINTS);
+	qs_server_free(server);
+	PG_RETURN_INT64(ticket);
 }
 
 Datum
@@ -208,4 +222,16 @@ Datum
 qs_query_points(PG_FUNCTION_ARGS)
 {
 	return query(fcinfo, &query_points_positions);
+}
+
+Datum
+qs_query_async(PG_FUNCTION_ARGS)
+{
+	return query_async(fcinfo, &query_positions);
+}
+
+Datum
+qs_query_points_async(PG_FUNCTION_ARGS)
+{
+	return query_async(fcinfo, &query_points_positions);
 }

@@ -120,7 +120,7 @@ static Failure
 limit_reached(const QsRequest *call, QsTicketOutcome outcome)
 {
 	Failure		failure = {ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, NULL, NULL,
-	pstrdup("Try again, or raise qdrant_sync.max_tickets.")};
+	pstrdup("Try again, set qdrant_sync.limit_wait, or raise qdrant_sync.max_tickets.")};
 
 	if (outcome == QS_REQUEST_MEMORY_FULL)
 	{
@@ -301,11 +301,20 @@ verify_encoding(const QsRequest *call, QsAnswer *answer)
 
 /* ---- the call --------------------------------------------------------- */
 
+/* At a limit, what the setting says: an error at once, or some patience. */
+static QsTicket
+submit(const QsTicketRequest *request, QsTicketOutcome *refused)
+{
+	TimestampTz until = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), qs_limit_wait);
+
+	return qs_ticket_submit_until(request, Min(until, request->deadline), refused);
+}
+
 static QsTicketOutcome
 exchange(const QsTicketRequest *request, QsTicketAnswer *answer)
 {
 	QsTicketOutcome outcome;
-	QsTicket	ticket = qs_ticket_submit(request, &outcome);
+	QsTicket	ticket = submit(request, &outcome);
 
 	if (ticket == 0)
 		return outcome;
@@ -345,11 +354,31 @@ ticket_request(const QsRequest *call, int timeout)
 	return request;
 }
 
+static int
+timeout_of(const QsRequest *call)
+{
+	return call->timeout > 0 ? call->timeout : qs_request_timeout;
+}
+
+/* An answer of Qdrant's, whatever its status. */
+static QsAnswer *
+answer_of(const QsRequest *call, const QsTicketAnswer *got, bool throw)
+{
+	QsAnswer   *answer = palloc0(sizeof(QsAnswer));
+
+	answer->status = got->status;
+	answer->body = got->body;
+	answer->length = got->length;
+	verify_encoding(call, answer);
+	if (throw && answer->status >= 300)
+		qs_throw_status(call, answer);
+	return answer;
+}
+
 QsAnswer *
 qs_send_request(const QsRequest *call, bool throw)
 {
-	int			timeout = call->timeout > 0 ? call->timeout : qs_request_timeout;
-	QsAnswer   *answer = palloc0(sizeof(QsAnswer));
+	int			timeout = timeout_of(call);
 	QsTicketAnswer got = {0};
 	QsTicketRequest request;
 	QsTicketOutcome outcome;
@@ -360,20 +389,57 @@ qs_send_request(const QsRequest *call, bool throw)
 	if (outcome != QS_ANSWERED)
 	{
 		Failure		failure = failure_of(call, outcome, timeout, got.error);
+		QsAnswer   *answer;
 
 		if (throw)
 			throw_failure(&failure);
+		answer = palloc0(sizeof(QsAnswer));
 		answer->error = failure.message;
 		answer->sqlstate = failure.sqlstate;
 		return answer;
 	}
-	answer->status = got.status;
-	answer->body = got.body;
-	answer->length = got.length;
-	verify_encoding(call, answer);
-	if (throw && answer->status >= 300)
-		qs_throw_status(call, answer);
-	return answer;
+	return answer_of(call, &got, throw);
+}
+
+/* ---- the call in steps ------------------------------------------------ */
+
+QsTicket
+qs_begin_request(const QsRequest *call, TimestampTz *deadline)
+{
+	QsTicketRequest request;
+	QsTicketOutcome refused;
+	QsTicket	ticket;
+
+	qs_require_preload("a request to Qdrant");
+	request = ticket_request(call, timeout_of(call));
+	*deadline = request.deadline;
+	ticket = submit(&request, &refused);
+	if (ticket == 0)
+		qs_throw_outcome(call, refused);
+	return ticket;
+}
+
+void
+qs_throw_outcome(const QsRequest *call, QsTicketOutcome outcome)
+{
+	Failure		failure = failure_of(call, outcome, timeout_of(call), "");
+
+	throw_failure(&failure);
+}
+
+QsAnswer *
+qs_copy_answer(const QsRequest *call, QsTicket ticket)
+{
+	QsTicketAnswer got = {0};
+
+	qs_ticket_copy(ticket, &got);
+	if (got.outcome != QS_ANSWERED)
+	{
+		Failure		failure = failure_of(call, got.outcome, timeout_of(call), got.error);
+
+		throw_failure(&failure);
+	}
+	return answer_of(call, &got, true);
 }
 
 /* ---- names ------------------------------------------------------------ */

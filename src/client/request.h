@@ -6,6 +6,7 @@
 #define QS_REQUEST_H
 
 #include "qdrant_sync.h"
+#include "client/ticket.h"
 #include "common/server.h"
 
 typedef struct QsAnswer
@@ -45,6 +46,18 @@ typedef struct QsRequest
  *		28000	401				42501	403		58000	any other status
  */
 extern QsAnswer *qs_send_request(const QsRequest *call, bool throw);
+
+/*
+ * The same in three steps, for who waits later.  Of call's server only the name
+ * is used after the first.  qs_begin_request raises an ERROR at a limit.
+ */
+extern QsTicket qs_begin_request(const QsRequest *call, TimestampTz *deadline);
+
+/* The ERROR for a ticket that cannot be waited for: QS_TIMED_OUT, QS_NO_REQUEST_WORKER. */
+extern void qs_throw_outcome(const QsRequest *call, QsTicketOutcome outcome);
+
+/* Copies the answer of a ticket that is done, which stays; errors as qs_send_request. */
+extern QsAnswer *qs_copy_answer(const QsRequest *call, QsTicket ticket);
 
 /* The ERROR that qs_send_request raises for an answer of status 300 or more. */
 extern void qs_throw_status(const QsRequest *call, const QsAnswer *answer);

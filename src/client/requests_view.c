@@ -23,8 +23,8 @@ put_request(QsRowsOut *rows, const QsTicketInfo *info, bool may_see_all)
 {
 	bool		shown = may_see_all || has_privs_of_role(GetUserId(), info->role);
 	char	   *database = get_database_name(info->database);
-	Datum		values[6];
-	bool		nulls[6] = {false, database == NULL, !shown, !shown, false, false};
+	Datum		values[7];
+	bool		nulls[7] = {false, database == NULL, !shown, !shown, false, false, !info->mine};
 
 	values[0] = Int32GetDatum(info->pid);
 	values[1] = database ? DirectFunctionCall1(namein, CStringGetDatum(database)) : (Datum) 0;
@@ -32,6 +32,7 @@ put_request(QsRowsOut *rows, const QsTicketInfo *info, bool may_see_all)
 	values[3] = CStringGetTextDatum(info->method);
 	values[4] = CStringGetTextDatum(info->state);
 	values[5] = TimestampTzGetDatum(info->submitted_at);
+	values[6] = Int64GetDatum(info->ticket);
 	qs_rows_out_put(rows, values, nulls);
 }
 

@@ -33,6 +33,9 @@
 /* A worker that ended with an error is started again before this. */
 #define WORKER_ABSENT_MS 5000
 
+/* How often room is looked for: nobody is told of it. */
+#define LOOK_FOR_ROOM_MS 10
+
 /* How often a waiter looks for the return of an absent worker. */
 #define LOOK_FOR_WORKER_MS 250
 
@@ -578,6 +581,76 @@ sleep_until(TimestampTz until, TimestampTz now, bool worker)
 	CHECK_FOR_INTERRUPTS();
 }
 
+QsTicket
+qs_ticket_submit_until(const QsTicketRequest *request, TimestampTz until, QsTicketOutcome *refused)
+{
+	for (;;)
+	{
+		QsTicket	ticket = qs_ticket_submit(request, refused);
+		TimestampTz now;
+
+		if (ticket != 0)
+			return ticket;
+		now = GetCurrentTimestamp();
+		if (now >= until)
+			return 0;
+		sleep_until(Min(until, TimestampTzPlusMilliseconds(now, LOOK_FOR_ROOM_MS)), now, true);
+	}
+}
+
+bool
+qs_ticket_ended(QsTicket ticket)
+{
+	TimestampTz deadline;
+	bool		worker;
+
+	return look_at(ticket, &deadline, &worker) || GetCurrentTimestamp() >= deadline;
+}
+
+/* Place of the first that has ended; -1: none, and *next is their next deadline. */
+static int
+find_ended(const QsTicket *tickets, int n, TimestampTz *next, bool *worker)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < n; i++)
+	{
+		TimestampTz deadline;
+
+		if (look_at(tickets[i], &deadline, worker) || now >= deadline)
+			return i;
+		*next = Min(*next, deadline);
+	}
+	return -1;
+}
+
+QsTicketOutcome
+qs_ticket_wait_any(const QsTicket *tickets, int n, TimestampTz until, int *which)
+{
+	TimestampTz absent_since = 0;
+
+	for (;;)
+	{
+		TimestampTz next = until;
+		bool		worker = true;
+		TimestampTz now;
+
+		*which = find_ended(tickets, n, &next, &worker);
+		if (*which >= 0)
+			return QS_ANSWERED;
+		now = GetCurrentTimestamp();
+		if (now >= until)
+			return QS_TIMED_OUT;
+		if (worker)
+			absent_since = 0;
+		else if (absent_since == 0)
+			absent_since = now;
+		else if (TimestampDifferenceExceeds(absent_since, now, WORKER_ABSENT_MS))
+			return QS_NO_REQUEST_WORKER;
+		sleep_until(next, now, worker);
+	}
+}
+
 QsTicketOutcome
 qs_ticket_wait(QsTicket ticket, TimestampTz until)
 {
@@ -625,7 +698,7 @@ copy_pieces(const Slot *slot)
 
 /* A DONE ticket that is ours: nobody else touches it. */
 void
-qs_ticket_take(QsTicket ticket, QsTicketAnswer *answer)
+qs_ticket_copy(QsTicket ticket, QsTicketAnswer *answer)
 {
 	Slot	   *slot = slot_of(ticket);
 
@@ -635,7 +708,13 @@ qs_ticket_take(QsTicket ticket, QsTicketAnswer *answer)
 	strlcpy(answer->error, slot->error, sizeof(answer->error));
 	answer->length = slot->answer_length;
 	answer->body = copy_pieces(slot);
-	free_slot(slot);
+}
+
+void
+qs_ticket_take(QsTicket ticket, QsTicketAnswer *answer)
+{
+	qs_ticket_copy(ticket, answer);
+	free_slot(slot_of(ticket));
 }
 
 void
@@ -672,6 +751,8 @@ describe_slot(const Slot *slot, QsTicketInfo *info)
 		[TICKET_DONE] = "done", [TICKET_ABANDONED] = "abandoned"
 	};
 
+	info->ticket = ticket_of(slot);
+	info->mine = is_mine(slot) && slot->state != TICKET_ABANDONED;
 	info->pid = slot->pid;
 	info->database = slot->database;
 	info->role = slot->role;

@@ -73,6 +73,10 @@ extern pid_t qs_ticket_worker_pid(void);
  */
 extern QsTicket qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome *refused);
 
+/* The same, trying again until that time.  Interruptible. */
+extern QsTicket qs_ticket_submit_until(const QsTicketRequest *request, TimestampTz until,
+									   QsTicketOutcome *refused);
+
 /*
  * Waits until the answer is there: QS_ANSWERED (whatever the answer is), or
  * QS_TIMED_OUT at the deadline of the ticket or at until, whichever is first, or
@@ -81,7 +85,20 @@ extern QsTicket qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome
  */
 extern QsTicketOutcome qs_ticket_wait(QsTicket ticket, TimestampTz until);
 
-/* Copies the answer of a ticket that was waited for, and frees the ticket. */
+/*
+ * The same for the first of n that ends, whose place in the array *which tells.
+ * A ticket whose deadline has passed has ended, too, whatever its state.
+ */
+extern QsTicketOutcome qs_ticket_wait_any(const QsTicket *tickets, int n, TimestampTz until,
+										  int *which);
+
+/* Without waiting: true where qs_ticket_wait_any would return it at once. */
+extern bool qs_ticket_ended(QsTicket ticket);
+
+/* Copies the answer of a ticket that was waited for; it stays. */
+extern void qs_ticket_copy(QsTicket ticket, QsTicketAnswer *answer);
+
+/* The same, and frees the ticket. */
 extern void qs_ticket_take(QsTicket ticket, QsTicketAnswer *answer);
 
 /* Gives up a ticket in any state; does nothing for one that is not ours. */
@@ -90,6 +107,8 @@ extern void qs_ticket_release(QsTicket ticket);
 /* What can be shown of a ticket that is in use. */
 typedef struct QsTicketInfo
 {
+	QsTicket	ticket;
+	bool		mine;			/* of this session, which may still take it */
 	pid_t		pid;
 	Oid			database;
 	Oid			role;

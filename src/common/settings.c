@@ -26,6 +26,8 @@ int			qs_max_dead_letters = 10000;
 int			qs_operation_window = 65536;
 char	   *qs_default_server = NULL;
 int			qs_request_timeout = 10 * 1000;
+int			qs_max_session_tickets = 256;
+int			qs_limit_wait = 0;
 
 static void
 define_shared_memory_settings(void)
@@ -109,5 +111,14 @@ qs_settings_define(void)
 							"Longest time that a SQL call waits for Qdrant.",
 							NULL, &qs_request_timeout,
 							10 * 1000, 1, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+	DefineCustomIntVariable("qdrant_sync.max_session_tickets",
+							"Number of tickets that one session can have and not have awaited.",
+							NULL, &qs_max_session_tickets,
+							256, 1, 65536, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("qdrant_sync.limit_wait",
+							"Longest time that a request waits for a ticket or memory that others have.",
+							"Zero raises an error at once.",
+							&qs_limit_wait,
+							0, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
 	qs_reserve_guc_prefix("qdrant_sync");
 }

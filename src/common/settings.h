@@ -26,6 +26,10 @@ extern int	qs_operation_window;	/* explicit operations in the worker's memory */
 /* Any session. */
 extern char *qs_default_server;		/* name, or "" for the only one */
 extern int	qs_request_timeout;		/* ms a SQL call waits for Qdrant */
+extern int	qs_limit_wait;			/* ms a request waits for room; 0: an error at once */
+
+/* Superuser. */
+extern int	qs_max_session_tickets; /* not awaited yet, of one session */
 
 /* Called by _PG_init in every process that loads the library. */
 extern void qs_settings_define(void);

@@ -1,0 +1,404 @@
+"""Tickets: made now and awaited later, side by side, each collected once, and none left behind."""
+
+import psycopg
+import pytest
+from qdrant_client import models
+
+from harness import Cluster, new_extension_db, wait_until
+from test_request_path import Session
+from test_search import raw  # noqa: F401
+
+pytestmark = pytest.mark.faults
+
+CLUSTER = {"conf": {"max_connections": 260, "qdrant_sync.max_tickets": 1024,
+                    "qdrant_sync.max_session_tickets": 1024}}
+
+POINTS = "/points/query$"
+TICKET = "SELECT qdrant_query_async('items', '[1,0]', \"timeout\" => '60s')"
+TEN = """SELECT n, id FROM qdrant_await_points(ARRAY(
+    SELECT qdrant_query_async('items', '[1,0]', i, "timeout" => '60s') FROM generate_series(1, 10) i)) ORDER BY n, id"""
+ROWS = [(n, str(id)) for n in range(1, 11) for id in range(1, min(n, 2) + 1)]
+
+
+@pytest.fixture
+def items(db, front):
+    front.client.create_collection("items", models.VectorParams(size=2, distance=models.Distance.DOT))
+    front.client.upsert("items", [models.PointStruct(id=1, vector=[1, 0]), models.PointStruct(id=2, vector=[0, 1])],
+                        wait=True)
+    return front.faults
+
+
+@pytest.fixture
+def held(items):
+    items.fault("hold", path_regex=POINTS)
+    return items
+
+
+def let_go(faults):
+    faults.clear_faults()
+    faults.release()
+
+
+def states(db):
+    return sorted(state for (state,) in db.sql("SELECT state FROM qdrant_requests"))
+
+
+def none_left(db):
+    wait_until(lambda: not states(db), 20, lambda: f"no ticket is left: {states(db)}")
+
+
+def error(db, text, params=None):
+    with pytest.raises(psycopg.Error) as caught:
+        db.sql(text, params)
+    return caught.value
+
+
+def gone(db, ticket):
+    e = error(db, "SELECT qdrant_await(%s)", (ticket,))
+    assert e.sqlstate == "42704" and e.diag.message_hint
+
+
+# --- side by side ---
+
+@pytest.mark.versions
+def test_ten_queries_run_side_by_side(db, held):
+    session = Session(db, TEN)
+    assert len(held.wait_held(10)) == 10
+    let_go(held)
+    assert session.ended().rows == ROWS
+    session.close()
+    none_left(db)
+
+
+def test_queries_over_rows_of_a_table_run_side_by_side(db, held):
+    db.sql("CREATE TABLE qs (v real[])")
+    db.sql("INSERT INTO qs SELECT '{1,0}' FROM generate_series(1, 10)")
+    session = Session(db, "SELECT count(*) FROM qdrant_await_points(ARRAY(SELECT qdrant_query_async('items', v) FROM qs))")
+    assert len(held.wait_held(10)) == 10
+    let_go(held)
+    assert session.ended().rows == [(20,)]
+    session.close()
+
+
+def test_two_hundred_sessions_share_the_connections(db, held):
+    held.clear_log()
+    sessions = [Session(db, TEN.replace("10) i", "3) i")) for _ in range(200)]
+    wait_until(lambda: len(states(db)) == 600, 60, lambda: f"{len(states(db))} requests")
+    assert len(held.wait_held(16)) == 16
+    let_go(held)
+    for session in sessions:
+        assert session.ended(60).rows == ROWS[:5]
+        session.close()
+    log = held.log(path_regex=POINTS)
+    assert len(log) == 600 and len({entry["connection"] for entry in log}) <= 16
+    none_left(db)
+
+
+def test_a_cte_makes_one_after_the_other(db, held):
+    session = Session(db, f"WITH t AS MATERIALIZED ({TICKET} AS t FROM generate_series(1, 3))"
+                          " SELECT jsonb_array_length(qdrant_await(t) -> 'points') FROM t")
+    for _ in range(3):
+        (one,) = held.wait_held(1)
+        assert states(db) == ["running"]
+        held.release(one["n"])
+    assert session.ended().rows == [(2,)] * 3
+    session.close()
+
+
+def test_explain_makes_no_request(db, items):
+    items.clear_log()
+    db.sql("EXPLAIN VERBOSE " + TEN)
+    db.sql("EXPLAIN " + TICKET)
+    assert states(db) == [] and items.log(path_regex=POINTS) == []
+
+
+# --- collected once ---
+
+@pytest.mark.versions
+def test_a_ticket_is_collected_once(db, items):
+    ticket = db.one(TICKET)
+    assert [p["id"] for p in db.one("SELECT qdrant_await(%s)", (ticket,))["points"]] == [1, 2]
+    gone(db, ticket)
+    assert db.one("SELECT qdrant_cancel(%s)", (ticket,)) is False
+    assert states(db) == []
+
+
+def test_null_is_defined(db, items):
+    assert db.one("SELECT qdrant_query_async('items', NULL::text)") is None
+    assert db.sql("SELECT qdrant_await(NULL), qdrant_is_done(NULL), qdrant_cancel(NULL), qdrant_await_any(NULL),"
+                  " qdrant_await_any('{}'), qdrant_await_any('{NULL}')") == [(None,) * 6]
+    for none in ("NULL", "'{}'", "'{NULL,NULL}'"):
+        assert db.sql(f"SELECT * FROM qdrant_await_points({none})") == []
+    ticket = db.one(TICKET)
+    assert db.sql("SELECT n, ticket, id FROM qdrant_await_points(ARRAY[NULL, %s])", (ticket,)) == [
+        (2, ticket, "1"), (2, ticket, "2")]
+    assert states(db) == []
+
+
+def test_numbers_that_are_no_tickets(db, items):
+    ticket = db.one(TICKET)
+    for number in (0, -1, 1, 65535, 2**63 - 1, ticket + 1, ticket + 65536):
+        gone(db, number)
+        assert error(db, "SELECT qdrant_is_done(%s)", (number,)).sqlstate == "42704"
+        assert error(db, "SELECT * FROM qdrant_await_points(ARRAY[%s, %s])", (ticket, number)).sqlstate == "42704"
+    assert db.one("SELECT qdrant_await(%s)", (ticket,))
+
+
+def test_a_ticket_survives_the_end_of_its_transaction(db, items):
+    with db.connect(autocommit=False) as conn:
+        ticket = conn.execute(TICKET).fetchone()[0]
+        conn.rollback()
+        conn.execute("SAVEPOINT s")
+        other = conn.execute(TICKET).fetchone()[0]
+        conn.execute("ROLLBACK TO s")
+        assert conn.execute("SELECT count(*) FROM qdrant_await_points(%s)", ([ticket, other],)).fetchone() == (4,)
+    none_left(db)
+
+
+def test_a_ticket_whose_number_was_lost_is_found_in_the_view(db, held):
+    error(db, "SELECT qdrant_query_async('items', '[1,0]') / 0")
+    with db.connect() as other:
+        assert other.execute("SELECT ticket FROM qdrant_requests").fetchall() == [(None,)]
+    assert db.sql("SELECT qdrant_cancel(ticket) FROM qdrant_requests WHERE ticket IS NOT NULL") == [(True,)]
+    none_left(db)
+
+
+def test_anothers_ticket_is_refused(db, items):
+    ticket = db.one(TICKET)
+    with db.connect() as other:
+        for call in ("qdrant_await(%s)", "qdrant_is_done(%s)", "qdrant_await_any(ARRAY[%s::bigint])"):
+            with pytest.raises(psycopg.errors.UndefinedObject):
+                other.execute("SELECT " + call, (ticket,))
+        assert other.execute("SELECT qdrant_cancel(%s)", (ticket,)).fetchone() == (False,)
+    db.sql("DROP ROLE IF EXISTS async_stranger")
+    db.sql("CREATE ROLE async_stranger")
+    try:
+        db.sql("SET ROLE async_stranger")
+        for call in ("qdrant_await(%s)", "qdrant_is_done(%s)", "qdrant_cancel(%s)"):
+            assert error(db, "SELECT " + call, (ticket,)).sqlstate == "42501"
+    finally:
+        db.sql("RESET ROLE")
+        db.sql("DROP ROLE async_stranger")
+    assert db.one("SELECT qdrant_await(%s)", (ticket,))
+
+
+# --- errors of one ---
+
+def test_an_error_of_one_leaves_the_others_collectable(db, items):
+    good, bad, last = (db.one(f"SELECT qdrant_query_async('{name}', '[1,0]')") for name in ("items", "none", "items"))
+    e = error(db, "SELECT * FROM qdrant_await_points(%s)", ([good, bad, last],))
+    assert e.sqlstate == "42704" and f"ticket {bad}" in e.diag.context
+    gone(db, bad)
+    assert db.sql("SELECT n, id FROM qdrant_await_points(%s)", ([good, last],)) == [
+        (1, "1"), (1, "2"), (2, "1"), (2, "2")]
+    assert states(db) == []
+
+
+def test_answers_that_are_too_large_or_not_qdrants(db, raw):  # noqa: F811
+    def ticket():
+        return db.one("SELECT qdrant_query_async('x', '[1]', server => 'raw')")
+    raw(b'{"result":{"points":[]},"x":"' + b"y" * (13 << 20) + b'","status":"ok","time":0}')
+    bad = [(ticket(), "54000")]
+    assert db.one("SELECT qdrant_await_any(%s)", ([bad[0][0]],)) == bad[0][0]
+    raw(b'{"result":{"points":[1]},"status":"ok","time":0}')
+    bad.append((ticket(), "08P01"))
+    assert db.one("SELECT qdrant_await_any(%s)", ([bad[1][0]],)) == bad[1][0]
+    raw(b'{"result":{"points":[{"id":7,"payload":{"a":"\\u0000"}}]},"status":"ok","time":0}')
+    good = ticket()
+    for number, code in bad:
+        assert error(db, "SELECT * FROM qdrant_await_points(%s)", ([good, number],)).sqlstate == code
+        gone(db, number)
+    notices = []
+    db.conn.add_notice_handler(lambda notice: notices.append(notice.message_primary))
+    assert db.one("SELECT qdrant_await(%s)", (good,))["points"][0]["id"] == 7
+    assert len(notices) == 1 and "\\u0000" in notices[0]
+    assert states(db) == []
+
+
+def test_a_server_that_is_dropped_still_answers(db, held):
+    ticket = db.one(TICKET)
+    held.wait_held(1)
+    server = db.one("SELECT srvname FROM pg_foreign_server")
+    db.sql("BEGIN")
+    db.sql(f'DROP SERVER "{server}" CASCADE')
+    let_go(held)
+    assert db.one("SELECT qdrant_await(%s)", (ticket,))["points"]
+    db.sql("ROLLBACK")
+
+
+# --- waiting ---
+
+@pytest.mark.versions
+def test_a_wait_that_is_too_short_leaves_the_ticket(db, held):
+    ticket = db.one(TICKET)
+    assert db.one("SELECT qdrant_is_done(%s)", (ticket,)) is False
+    for call in ("SELECT qdrant_await(%s, '50ms')", "SELECT * FROM qdrant_await_points(ARRAY[%s], '50ms')"):
+        e = error(db, call, (ticket,))
+        assert e.sqlstate == "55000" and "qdrant_cancel" in e.diag.message_hint
+    assert db.one("SELECT qdrant_await_any(ARRAY[%s::bigint], '50ms')", (ticket,)) is None
+    let_go(held)
+    assert db.one("SELECT qdrant_await_any(ARRAY[%s::bigint])", (ticket,)) == ticket
+    assert db.one("SELECT qdrant_is_done(%s)", (ticket,)) is True
+    assert db.one("SELECT qdrant_await(%s)", (ticket,))["points"]
+
+
+def test_a_wait_that_is_cancelled_leaves_the_ticket(db, held):
+    ticket = db.one(TICKET)
+    held.wait_held(1)
+    for call in ("qdrant_await(%s)", "qdrant_await_any(ARRAY[%s::bigint])"):
+        db.sql("SET statement_timeout = '50ms'")
+        assert error(db, "SELECT " + call, (ticket,)).sqlstate == "57014"
+        db.sql("RESET statement_timeout")
+    let_go(held)
+    assert db.one("SELECT qdrant_await(%s)", (ticket,))["points"]
+
+
+def test_the_tickets_own_timeout_is_its_end(db, held):
+    ticket = db.one("SELECT qdrant_query_async('items', '[1,0]', \"timeout\" => '50ms')")
+    assert db.one("SELECT qdrant_await_any(ARRAY[%s::bigint])", (ticket,)) == ticket
+    e = error(db, "SELECT qdrant_await(%s)", (ticket,))
+    assert e.sqlstate == "08006" and "within 50 ms" in str(e)
+    gone(db, ticket)
+    none_left(db)
+
+
+def test_any_is_the_one_that_is_done(db, items):
+    items.fault("hold", path_regex=POINTS, times=1)
+    slow = db.one(TICKET)
+    items.wait_held(1)
+    fast = db.one(TICKET)
+    assert db.one("SELECT qdrant_await_any(%s)", ([slow, fast],)) == fast
+    assert db.one("SELECT qdrant_cancel(%s)", (slow,)) is True
+    assert db.one("SELECT qdrant_await(%s)", (fast,))
+    none_left(db)
+
+
+# --- nothing is left ---
+
+def test_cancelled_while_being_sent(db, held):
+    ticket = db.one(TICKET)
+    held.wait_held(1)
+    assert db.one("SELECT qdrant_cancel(%s)", (ticket,)) is True
+    gone(db, ticket)
+    none_left(db)
+
+
+@pytest.mark.parametrize("end", ["close", "terminate"])
+def test_a_session_that_ends_takes_its_tickets_along(db, held, end):
+    conn = db.connect()
+    for _ in range(40):
+        conn.execute(TICKET)
+    held.wait_held(16)
+    assert len(states(db)) == 40
+    if end == "close":
+        conn.close()
+    else:
+        db.sql("SELECT pg_terminate_backend(%s)", (conn.info.backend_pid,))
+    none_left(db)
+
+
+def test_a_worker_that_ends_fails_what_was_under_way(db, held, cluster):
+    ticket = db.one(TICKET)
+    held.wait_held(1)
+    cluster.kill(cluster.pids("qdrant_sync request worker")[0])
+    e = error(db, "SELECT qdrant_await(%s)", (ticket,))
+    assert e.sqlstate == "57P03"
+    gone(db, ticket)
+    none_left(db)
+
+
+def test_a_hundred_thousand_tickets_leave_nothing(db, items):
+    """A tenth is collected, the others are given up in whatever state they are."""
+    db.sql("""CREATE PROCEDURE many(rounds int) LANGUAGE plpgsql AS $$
+        DECLARE tickets bigint[];
+        BEGIN
+            FOR i IN 1..rounds LOOP
+                tickets := ARRAY(SELECT qdrant_query_async('items', '[1,0]', 1) FROM generate_series(1, 100));
+                PERFORM qdrant_cancel(t) FROM unnest(tickets[1:90]) t;
+                PERFORM * FROM qdrant_await_points(tickets[91:100]);
+            END LOOP;
+        END $$""")
+    db.sql("CALL many(1000)")
+    none_left(db)
+
+
+# --- limits ---
+
+def test_at_the_limit_the_caller_is_told_and_loses_nothing(db, held):
+    tickets = [t for (t,) in db.sql(TICKET + " FROM generate_series(1, 768)")]
+    e = error(db, TICKET)
+    assert e.sqlstate == "53400" and "max_tickets" in e.diag.message_hint
+    let_go(held)
+    assert db.one("SELECT count(*) FROM qdrant_await_points(%s)", (tickets,)) == 2 * 768
+    none_left(db)
+
+
+def test_a_session_has_a_limit_of_its_own(db, held):
+    db.sql("SET qdrant_sync.max_session_tickets = 3")
+    db.sql("SET qdrant_sync.limit_wait = '1h'")
+    tickets = [db.one(TICKET) for _ in range(3)]
+    e = error(db, TICKET)
+    assert e.sqlstate == "53400" and "max_session_tickets" in e.diag.message_hint
+    with db.connect() as other:
+        assert other.execute(TICKET).fetchone()[0]
+    assert db.one("SELECT qdrant_cancel(%s)", (tickets[0],)) is True
+    assert db.one(TICKET)
+    db.conn.close()
+    none_left(db)
+
+
+def test_at_the_limit_the_caller_waits_where_the_setting_says_so(db, held):
+    hoarder = db.connect()
+    hoarder.execute(TICKET + " FROM generate_series(1, 768)")
+    db.sql("SET qdrant_sync.limit_wait = '50ms'")
+    assert error(db, TICKET).sqlstate == "53400"
+    db.sql("RESET qdrant_sync.limit_wait")
+    session = Session(db, "SELECT count(*) FROM qdrant_await_points(ARRAY[(" + TICKET + ")])",
+                      ["qdrant_sync.limit_wait = '1h'"])
+    wait_until(lambda: db.sql("SELECT 1 FROM pg_stat_activity WHERE pid = %s AND state = 'active'", (session.pid,)), 10)
+    assert len(states(db)) == 768
+    hoarder.close()
+    let_go(held)
+    assert session.ended().rows == [(2,)]
+    session.close()
+    none_left(db)
+
+
+# --- elsewhere ---
+
+def test_a_database_with_hundreds_of_tickets_does_not_starve_another(db, held, cluster, front):
+    """With one connection, what another database asks is the next or the one after."""
+    cluster.reload({"qdrant_sync.request_connections": 1})
+    other = new_extension_db(cluster, front)
+    try:
+        wait_until(lambda: cluster.one("SHOW qdrant_sync.request_connections") == "1", 5)
+        db.sql(TICKET + " FROM generate_series(1, 500)")
+        held.wait_held(1)
+        ticket = other.one(TICKET)
+        for _ in range(3):
+            (one,) = held.wait_held(1)
+            held.release(one["n"])
+            if other.one("SELECT qdrant_await_any(ARRAY[%s::bigint], '500ms')", (ticket,)):
+                break
+        assert other.one("SELECT qdrant_is_done(%s)", (ticket,)) is True
+        assert db.one("SELECT count(*) FROM qdrant_requests WHERE state = 'queued'") > 490
+    finally:
+        cluster.reload({"qdrant_sync.request_connections": 16})
+        other.drop()
+        db.conn.close()
+        let_go(held)
+        none_left(db)
+
+
+@pytest.mark.versions
+def test_a_hot_standby_has_tickets_too(front, pgversion):
+    front.clear()
+    front.client.create_collection("items", models.VectorParams(size=2, distance=models.Distance.DOT))
+    front.client.upsert("items", [models.PointStruct(id=i, vector=[1, 0]) for i in (1, 2)], wait=True)
+    with Cluster(pgversion, name="primary") as primary:
+        db = new_extension_db(primary, front)
+        standby = primary.standby()
+        primary.wait_replayed(standby)
+        wait_until(lambda: standby.pids("qdrant_sync request worker"), what="a worker on the standby")
+        assert standby.one("SELECT count(*) FROM (" + TEN + ") t", dbname=db.name) == len(ROWS)
+        db.conn.close()
