@@ -481,6 +481,40 @@ COMMENT ON VIEW qdrant_operations IS
 'Explicit writes (qdrant_upsert, qdrant_upload and their like) of this database that were committed and are not acknowledged yet. pending: requests that the worker has in memory; more: there are others in the outbox behind them. lag_seconds: age of the oldest of them in the worker; NULL where it is not known. dead_letters: how many were refused. No row where no worker has run yet.';
 /* -- end: upload -- */
 
+/* -- begin: filter (src/client/filter.c) -- */
+CREATE FUNCTION qdrant_filter(must "any" DEFAULT NULL::jsonb, should "any" DEFAULT NULL::jsonb,
+	must_not "any" DEFAULT NULL::jsonb, min_should "any" DEFAULT NULL::jsonb, min_count integer DEFAULT NULL)
+RETURNS jsonb LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter';
+CREATE FUNCTION qdrant_match(key text, value anycompatible) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_match';
+CREATE FUNCTION qdrant_match_text(key text, words text) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_match_text';
+CREATE FUNCTION qdrant_range(key text, gte anycompatible DEFAULT NULL, gt anycompatible DEFAULT NULL,
+	lte anycompatible DEFAULT NULL, lt anycompatible DEFAULT NULL) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_range';
+CREATE FUNCTION qdrant_has_id(ids anycompatible) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_has_id';
+CREATE FUNCTION qdrant_is_null(key text) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_null';
+CREATE FUNCTION qdrant_is_empty(key text) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_empty';
+
+COMMENT ON FUNCTION qdrant_filter("any", "any", "any", "any", integer) IS
+'A filter of Qdrant''s: all of must, at least one of should, none of must_not, and min_count or more of min_should. Each is a condition (qdrant_match, qdrant_range, ..., another filter, or Qdrant''s own JSON), an array of conditions (ARRAY[...]) or a JSON array of them. NULL for a list leaves it out; without any the filter is {}, which every point passes. ERROR 22023 for a NULL within an array and for what is no JSON object, 42804 for another type.';
+COMMENT ON FUNCTION qdrant_match(text, anycompatible) IS
+'Condition: the field key of the payload is this value (text, integer, boolean, uuid), or has it among its elements; an array: any of these values. key may be a path (a.b, a[].b). ERROR 22004 for NULL, also within the array; 42804 for other types: qdrant_range takes other numbers.';
+COMMENT ON FUNCTION qdrant_match_text(text, text) IS
+'Condition: the text in the field key has all these words; without a full-text index on the field, has them as a substring. ERROR 22004 for NULL.';
+COMMENT ON FUNCTION qdrant_range(text, anycompatible, anycompatible, anycompatible, anycompatible) IS
+'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for NaN and infinity, 42804 for other types.';
+COMMENT ON FUNCTION qdrant_has_id(anycompatible) IS
+'Condition: the point has this id, or one of an array: integers from 0 on, uuids, or either as text. ERROR 22004 for NULL, 22023 or 22P02 for what is no id, 42804 for other types.';
+COMMENT ON FUNCTION qdrant_is_null(text) IS
+'Condition: the field key is there and null. Fields that are missing: qdrant_is_empty. ERROR 22004 for NULL.';
+COMMENT ON FUNCTION qdrant_is_empty(text) IS
+'Condition: the field key is missing, null or an empty array. ERROR 22004 for NULL.';
+/* -- end: filter -- */
+
 /* -- begin: operations (src/capture/operation_calls.c) -- */
 CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,
 	update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL, server text DEFAULT NULL) RETURNS void
