@@ -180,10 +180,12 @@ only_name(Oid relid)
 
 	if (qs_mirror_triggers(rel, &triggers))
 	{
-		List	   *items;
+		List	   *items = NIL;
 
 		qs_arguments_read(triggers.row, &arguments);
-		items = qs_select_list_items(rel, "vector", arguments.vector);
+		/* Every name in the list is written with AS. */
+		if (strstr(arguments.vector, " AS ") != NULL)
+			items = qs_select_list_items(rel, "vector", arguments.vector);
 		if (list_length(items) == 1)
 			name = linitial_node(ResTarget, items)->name;
 	}
