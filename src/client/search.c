@@ -31,6 +31,7 @@
 #include "mirror/triggers.h"
 #include "parser/parse_type.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -191,6 +192,29 @@ only_name(Oid relid)
 	}
 	table_close(rel, AccessShareLock);
 	return name;
+}
+
+/*
+ * The mirror and the vector's name have to be those of the same time: a rebuild
+ * that ends in between may give the vector another name.  In a transaction that
+ * has locked the table before, opening it again would not tell us of a change.
+ */
+static void
+find_mirror(Search *search, Oid relid)
+{
+	int64		before;
+
+	search->vector_name = qs_argument_text(search->fcinfo, ARG_VECTOR_NAME);
+	search->mirror = mirror_of(relid);
+	if (search->vector_name != NULL)
+		return;
+	do
+	{
+		before = search->mirror->id;
+		AcceptInvalidationMessages();
+		search->vector_name = only_name(relid);
+		search->mirror = mirror_of(relid);
+	} while (search->mirror->id != before);
 }
 
 static void
@@ -414,12 +438,9 @@ qs_search(PG_FUNCTION_ARGS)
 	Oid			relid = source_relation(fcinfo);
 
 	search.rows = qs_rows_out_begin(fcinfo);
-	search.mirror = mirror_of(relid);
+	find_mirror(&search, relid);
 	qs_check_select(relid);
 	search.server = qs_server_get(search.mirror->server, GetUserId());
-	search.vector_name = qs_argument_text(fcinfo, ARG_VECTOR_NAME);
-	if (search.vector_name == NULL)
-		search.vector_name = only_name(relid);
 	search.query = qs_query_argument(fcinfo, ARG_QUERY);
 	search.k = qs_argument_int(fcinfo, ARG_K, "k", 1, DEFAULT_K);
 	search.skip = qs_argument_int(fcinfo, ARG_SKIP, "skip", 0, 0);

@@ -1,8 +1,10 @@
 """Rows of a table by qdrant_search: whose they are, in which order, by which example, from which kind of table."""
 
+import contextlib
 import json
 import os
 import re
+import threading
 import uuid
 
 import psycopg
@@ -287,6 +289,38 @@ def test_several_vectors_are_searched_by_name(db):
     prefetch = Jsonb([{"query": [1, 0, 0, 0], "using": "near", "limit": 4},
                       {"query": {"indices": [1], "values": [1]}, "using": "words", "limit": 4}])
     assert texts(db, """qdrant_search(NULL::things, '{"fusion": "rrf"}', prefetch => %s)""", (prefetch,))[0] == 1
+
+
+def test_a_rebuild_that_names_the_vector_disturbs_no_search(db):
+    """Of the collection of this moment, the name of this moment: also in a transaction that searched before."""
+    rows_of(db, "id", "id int PRIMARY KEY", [str(i) for i in range(1, 6)])
+    search = f"SELECT count(*) FROM qdrant_search(NULL::things, {FIRST}, 5)"
+    stop, errors, done = threading.Event(), [], []
+
+    def all_the_time(whole):
+        with db.connect() as conn, conn.transaction() if whole else contextlib.nullcontext():
+            while not stop.is_set() and not errors:
+                try:
+                    assert conn.execute(search).fetchone() == (5,)
+                    done.append(whole)
+                except Exception as e:  # noqa: BLE001 - reported below
+                    errors.append(e)
+
+    threads = [threading.Thread(target=all_the_time, args=(whole,)) for whole in (False, True)]
+    for thread in threads:
+        thread.start()
+    try:
+        for i in range(3):
+            db.sql("SELECT qdrant_rebuild('things', vector => %s)", (f"embedding AS v{i}" if i != 1 else "embedding",))
+            wait_until(lambda: db.one("SELECT count(rebuilds) FROM qdrant_internal.mirror") == 0 or errors, 30,
+                       "the rebuild takes its place")
+            seen = len(done)
+            wait_until(lambda: {*done[seen:]} == {False, True} or errors, 30, "searches after it")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert not errors, errors
 
 
 # --- kinds of queries ---
