@@ -371,12 +371,16 @@ COMMENT ON VIEW qdrant_workers IS
 /* ---- client ----------------------------------------------------------- */
 
 /* -- begin: client (src/client/) -- */
+CREATE FUNCTION qdrant_internal.rows_support(internal) RETURNS internal
+LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_rows_support';
+
 CREATE FUNCTION qdrant_query(collection text, query anycompatible, k integer DEFAULT 10,
 	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
 	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
 	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query';
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
+AS 'MODULE_PATHNAME', 'qs_query';
 
 COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
 'The k points of a collection that are nearest to query, best first. query: a vector as text ([0.1, 0.2]; {1:0.5}/4 is sparse), array of numbers or type of pgvector; a query object of Qdrant''s as jsonb; an integer or uuid, which means nearest to that point. NULL gives no rows. filter and params are in Qdrant''s own JSON. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller (qdrant_search is for that). timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
@@ -388,7 +392,8 @@ CREATE FUNCTION qdrant_query_points(collection_name text, query anycompatible, "
 	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_points';
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
+AS 'MODULE_PATHNAME', 'qs_query_points';
 
 COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'query_points of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. "using", "limit" and "offset" need their quotes. payload_fields and vector_names choose some of the payload and of the vectors. query, rights and errors are those of qdrant_query; a NULL query gives no rows.';
@@ -398,15 +403,16 @@ LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_search_support';
 CREATE FUNCTION qdrant_internal.of_table(anyelement, regclass) RETURNS anyelement
 LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_of_table';
 
-CREATE FUNCTION qdrant_search(source anyelement, query anycompatible, k integer DEFAULT 10,
+CREATE FUNCTION qdrant_search(source anyelement, query anycompatible DEFAULT NULL::text, k integer DEFAULT 10,
 	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
-	params jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL)
+	params jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, skip integer DEFAULT 0,
+	prefetch jsonb DEFAULT NULL, lookup_from jsonb DEFAULT NULL, like_key text DEFAULT NULL)
 RETURNS TABLE (hit anyelement, score real, rank integer)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.search_support
 AS 'MODULE_PATHNAME', 'qs_search';
 
-COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, real, text, jsonb, interval) IS
-'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone or hidden are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. Needs SELECT on the table and USAGE on its server.';
+COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, real, text, jsonb, interval, integer, jsonb, jsonb, text) IS
+'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone or hidden are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. like_key, in the place of query: the same by the text of a key of any type, for a key of several columns a JSON array (''["example.org", 1]''). NULL for both gives no rows. skip: so many rows are left out first; rank counts them. vector_name: default the unnamed vector, or the only one. filter, params, prefetch and lookup_from are in Qdrant''s own JSON. Needs SELECT on all columns of the table and USAGE on its server. Errors: 42501 no privilege, or row security applies and the query names points; 22023 no such row; 55000 not mirrored; 42809 a view or a partition; those of qdrant_query.';
 
 CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config jsonb DEFAULT NULL,
 	sparse_vectors_config jsonb DEFAULT NULL, shard_number integer DEFAULT NULL, sharding_method text DEFAULT NULL,
@@ -529,6 +535,40 @@ LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_cancel'
 COMMENT ON FUNCTION qdrant_cancel(bigint) IS
 'Gives up a ticket of this session in any state: true, and false where there is none (awaited or cancelled before, or another session''s). A request that is under way is ended. NULL for NULL; ERROR 42501 for a ticket of a role of which the caller is no member.';
 /* -- end: async -- */
+
+/* -- begin: filter (src/client/filter.c) -- */
+CREATE FUNCTION qdrant_filter(must "any" DEFAULT NULL::jsonb, should "any" DEFAULT NULL::jsonb,
+	must_not "any" DEFAULT NULL::jsonb, min_should "any" DEFAULT NULL::jsonb, min_count integer DEFAULT NULL)
+RETURNS jsonb LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter';
+CREATE FUNCTION qdrant_match(key text, value anycompatible) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_match';
+CREATE FUNCTION qdrant_match_text(key text, words text) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_match_text';
+CREATE FUNCTION qdrant_range(key text, gte anycompatible DEFAULT NULL, gt anycompatible DEFAULT NULL,
+	lte anycompatible DEFAULT NULL, lt anycompatible DEFAULT NULL) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_range';
+CREATE FUNCTION qdrant_has_id(ids anycompatible) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_has_id';
+CREATE FUNCTION qdrant_is_null(key text) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_null';
+CREATE FUNCTION qdrant_is_empty(key text) RETURNS jsonb
+LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_empty';
+
+COMMENT ON FUNCTION qdrant_filter("any", "any", "any", "any", integer) IS
+'A filter of Qdrant''s: all of must, at least one of should, none of must_not, and min_count or more of min_should. Each is a condition (qdrant_match, qdrant_range, ..., another filter, or Qdrant''s own JSON), an array of conditions (ARRAY[...]) or a JSON array of them. NULL for a list leaves it out; without any the filter is {}, which every point passes. ERROR 22023 for a NULL within an array and for what is no JSON object, 42804 for another type.';
+COMMENT ON FUNCTION qdrant_match(text, anycompatible) IS
+'Condition: the field key of the payload is this value (text, integer, boolean, uuid), or has it among its elements; an array: any of these values. key may be a path (a.b, a[].b). ERROR 22004 for NULL, also within the array; 42804 for other types: qdrant_range takes other numbers.';
+COMMENT ON FUNCTION qdrant_match_text(text, text) IS
+'Condition: the text in the field key has all these words; without a full-text index on the field, has them as a substring. ERROR 22004 for NULL.';
+COMMENT ON FUNCTION qdrant_range(text, anycompatible, anycompatible, anycompatible, anycompatible) IS
+'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for NaN and infinity, 42804 for other types.';
+COMMENT ON FUNCTION qdrant_has_id(anycompatible) IS
+'Condition: the point has this id, or one of an array: integers from 0 on, uuids, or either as text. ERROR 22004 for NULL, 22023 or 22P02 for what is no id, 42804 for other types.';
+COMMENT ON FUNCTION qdrant_is_null(text) IS
+'Condition: the field key is there and null. Fields that are missing: qdrant_is_empty. ERROR 22004 for NULL.';
+COMMENT ON FUNCTION qdrant_is_empty(text) IS
+'Condition: the field key is missing, null or an empty array. ERROR 22004 for NULL.';
+/* -- end: filter -- */
 
 /* -- begin: operations (src/capture/operation_calls.c) -- */
 CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,

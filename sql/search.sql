@@ -28,6 +28,10 @@ SELECT (hit).title FROM qdrant_search(NULL::search_products, '[0.9, 0.1, 0.1, 0.
 	params => '{"exact": true}', "timeout" => '5s');
 -- What is like row 3?  The row itself is left out.
 SELECT (hit).title FROM qdrant_search(NULL::search_products, 3, k => 2);
+SELECT (hit).title, rank FROM qdrant_search(NULL::search_products, like_key => '3', k => 2, skip => 1);
+-- The same filter, written by functions.
+SELECT (hit).title FROM qdrant_search(NULL::search_products, '[0.9, 0.1, 0.1, 0.5]',
+	filter => qdrant_filter(must => ARRAY[qdrant_match('category', 'hats'), qdrant_range('price', lt => 30)]));
 -- Joined, and for each of several rows.
 SELECT p.title, (s.hit).title AS nearest
   FROM search_products p, LATERAL qdrant_search(NULL::search_products, p.embedding, k => 1) s ORDER BY p.id;

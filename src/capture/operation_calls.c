@@ -84,9 +84,9 @@ begin_call(FunctionCallInfo fcinfo, const char *name, int server, QsOperation *o
 	QsServer   *found;
 
 	qs_require_preload(function);
+	PreventCommandDuringRecovery(statement);
 	PreventCommandIfReadOnly(statement);
 	PreventCommandIfParallelMode(statement);
-	PreventCommandDuringRecovery(statement);
 	operation->collection = text_argument(fcinfo, 0, "collection_name");
 	qs_operations_check_room();
 	found = qs_server_get(PG_ARGISNULL(server) ? NULL : text_argument(fcinfo, server, "server"),

@@ -123,9 +123,9 @@ qs_retry_operations(PG_FUNCTION_ARGS)
 	int			nids = 0;
 
 	qs_require_preload("qdrant_retry");
+	PreventCommandDuringRecovery("qdrant_retry()");
 	PreventCommandIfReadOnly("qdrant_retry()");
 	PreventCommandIfParallelMode("qdrant_retry()");
-	PreventCommandDuringRecovery("qdrant_retry()");
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 					  TYPALIGN_DOUBLE, &elements, &nulls, &n);
 	ids = palloc(sizeof(int64) * (n + 1));

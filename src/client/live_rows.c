@@ -300,6 +300,31 @@ qs_live_rows(const QsMirrorRow *mirror, const QsHit *hits, int n,
 	SPI_finish();
 }
 
+void
+qs_live_row_by_texts(const QsMirrorRow *mirror, char *const *texts, QsLiveRowTaker take, void *arg)
+{
+	AskedKeys	asked = {.n = 1, .arrays = palloc(mirror->key.n * sizeof(Datum))};
+	MemoryContext caller = CurrentMemoryContext;
+
+	for (int i = 0; i < mirror->key.n; i++)
+	{
+		Datum		text = CStringGetTextDatum(texts[i]);
+
+		asked.arrays[i] = PointerGetDatum(construct_array(&text, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	}
+	SPI_connect();
+	read_rows(mirror, &asked);
+	if (SPI_processed > 0)
+	{
+		bool		is_null;
+		Datum		row = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &is_null);
+
+		MemoryContextSwitchTo(caller);
+		take(arg, row, NULL);
+	}
+	SPI_finish();
+}
+
 bool
 qs_live_row_visible(const QsMirrorRow *mirror, const char *id)
 {

@@ -19,6 +19,14 @@ typedef bool (*QsLiveRowTaker) (void *arg, Datum row, const QsHit *hit);
 extern void qs_live_rows(const QsMirrorRow *mirror, const QsHit *hits, int n,
 						 QsLiveRowTaker take, void *arg);
 
+/*
+ * Gives the row of a mirror with QS_KEY_HASHED whose key's columns have these
+ * texts, with a hit of NULL, in the caller's memory context.  ERROR where a text
+ * is none of the column's type.
+ */
+extern void qs_live_row_by_texts(const QsMirrorRow *mirror, char *const *texts,
+								 QsLiveRowTaker take, void *arg);
+
 /* True where the caller can see the row whose key is this id (JSON). */
 extern bool qs_live_row_visible(const QsMirrorRow *mirror, const char *id);
 

@@ -8,10 +8,13 @@
  */
 #include "qdrant_sync.h"
 
+#include "access/table.h"
+#include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "client/body.h"
 #include "client/call_arguments.h"
+#include "client/example_row.h"
 #include "client/hits.h"
 #include "client/live_rows.h"
 #include "client/query_argument.h"
@@ -22,9 +25,13 @@
 #include "commands/trigger.h"
 #include "common/settings.h"
 #include "executor/spi.h"
+#include "mirror/arguments.h"
 #include "mirror/definition.h"
+#include "mirror/select_list.h"
+#include "mirror/triggers.h"
 #include "parser/parse_type.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
@@ -44,7 +51,11 @@ enum
 	ARG_SCORE_THRESHOLD,
 	ARG_VECTOR_NAME,
 	ARG_PARAMS,
-	ARG_TIMEOUT
+	ARG_TIMEOUT,
+	ARG_SKIP,
+	ARG_PREFETCH,
+	ARG_LOOKUP_FROM,
+	ARG_LIKE_KEY
 };
 
 typedef struct Search
@@ -53,13 +64,17 @@ typedef struct Search
 	QsMirrorRow *mirror;
 	QsServer   *server;
 	QsQuery		query;
+	char	   *vector_name;	/* NULL: the unnamed vector */
 	int			k;
+	int			skip;			/* visible rows that are left out before the first */
 	TimestampTz deadline;
 	int			timeout;		/* ms, as asked for; for messages and for Qdrant */
-	StringInfoData seen;		/* ids that were answered, for must_not */
-	int			seen_count;
+	StringInfoData hidden;		/* ids that have no row to show, for must_not */
+	int			hidden_count;
 	QsRowsOut	rows;
-	int			found;
+	const QsHit *page;			/* the answer that is being joined */
+	bool	   *has_row;		/* of each of its hits */
+	int			found;			/* rows of that answer, skipped ones among them */
 } Search;
 
 /* ---- what is searched ------------------------------------------------- */
@@ -78,6 +93,28 @@ source_relation(FunctionCallInfo fcinfo)
 	return relid;
 }
 
+/* Rows of a partition are points of the mirror of the table that it is a part of. */
+static void
+refuse_partition(Oid relid, const char *name)
+{
+	ListCell   *lc;
+
+	if (!get_rel_relispartition(relid))
+		return;
+	foreach(lc, get_partition_ancestors(relid))
+	{
+		QsMirrorRow *mirror = qs_mirror_row_by_relid(lfirst_oid(lc));
+		const char *table = get_rel_name(lfirst_oid(lc));
+
+		if (mirror != NULL && mirror->ours && table != NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+					 errmsg("\"%s\" is a partition, and the mirror is that of table \"%s\"", name, table),
+					 errhint("Search NULL::%s, with a filter on the column by which it is partitioned.",
+							 quote_identifier(table))));
+	}
+}
+
 QS_NORETURN static void
 refuse_relation(Oid relid)
 {
@@ -88,6 +125,7 @@ refuse_relation(Oid relid)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is a view, and only tables are mirrored", name),
 				 errhint("Search the table, and join the view to its rows.")));
+	refuse_partition(relid, name);
 	if (OidIsValid(get_trigger_oid(relid, QS_TRIGGER, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -130,32 +168,110 @@ mirror_of(Oid relid)
 }
 
 /*
+ * A mirror with one vector that has a name has no other that could be meant.
+ * NULL: the unnamed vector, or there are several.
+ */
+static char *
+only_name(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	QsMirrorTriggers triggers;
+	QsMirrorArguments arguments;
+	char	   *name = NULL;
+
+	if (qs_mirror_triggers(rel, &triggers))
+	{
+		List	   *items = NIL;
+
+		qs_arguments_read(triggers.row, &arguments);
+		/* Every name in the list is written with AS. */
+		if (strstr(arguments.vector, " AS ") != NULL)
+			items = qs_select_list_items(rel, "vector", arguments.vector);
+		if (list_length(items) == 1)
+			name = linitial_node(ResTarget, items)->name;
+	}
+	table_close(rel, AccessShareLock);
+	return name;
+}
+
+/*
+ * The mirror and the vector's name have to be those of the same time: a rebuild
+ * that ends in between may give the vector another name.  In a transaction that
+ * has locked the table before, opening it again would not tell us of a change.
+ */
+static void
+find_mirror(Search *search, Oid relid)
+{
+	int64		before;
+
+	search->vector_name = qs_argument_text(search->fcinfo, ARG_VECTOR_NAME);
+	search->mirror = mirror_of(relid);
+	if (search->vector_name != NULL)
+		return;
+	do
+	{
+		before = search->mirror->id;
+		AcceptInvalidationMessages();
+		search->vector_name = only_name(relid);
+		search->mirror = mirror_of(relid);
+	} while (search->mirror->id != before);
+}
+
+static void
+refuse_object(Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("row security of table \"%s\" applies to you, and a query object may name rows that it hides",
+					get_rel_name(relid)),
+			 errhint("Search by a vector or by the key of a row.")));
+}
+
+/* like_key in the place of a query. */
+static void
+use_like_key(Search *search)
+{
+	FunctionCallInfo fcinfo = search->fcinfo;
+
+	if (PG_ARGISNULL(ARG_LIKE_KEY))
+		return;
+	if (search->query.kind != QS_QUERY_NULL || !PG_ARGISNULL(ARG_LOOKUP_FROM))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"like_key\" stands in the place of \"query\" and \"lookup_from\""),
+				 errhint("Leave out one or the other.")));
+	search->query.kind = QS_QUERY_ID;
+	search->query.json = qs_example_by_key(search->mirror,
+										   text_to_cstring(PG_GETARG_TEXT_PP(ARG_LIKE_KEY)));
+}
+
+/*
  * Queries that name points would tell how near hidden rows are (hazard R9).  An
  * id alone is looked at under the caller's rights; the others are refused where
- * rows may be hidden.
+ * rows may be hidden.  Other collections are looked up under their own rights.
  */
 static void
 check_query(Search *search)
 {
+	FunctionCallInfo fcinfo = search->fcinfo;
 	Oid			relid = search->mirror->relid;
+	Jsonb	   *prefetch = qs_argument_jsonb(fcinfo, ARG_PREFETCH);
+	Jsonb	   *lookup_from = qs_argument_jsonb(fcinfo, ARG_LOOKUP_FROM);
 
-	if (search->query.kind == QS_QUERY_OBJECT && qs_row_security_applies(relid))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("row security of table \"%s\" applies to you, and a query object may name rows that it hides",
-						get_rel_name(relid)),
-				 errhint("Search by a vector or by the key of a row.")));
-	if (search->query.kind == QS_QUERY_ID && search->mirror->key.rule == QS_KEY_HASHED)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("rows of table \"%s\" cannot be named by the id of a point", get_rel_name(relid)),
-				 errdetail("Ids of its points are made of the text of its key."),
-				 errhint("Search by the vector of the row.")));
-	if (search->query.kind == QS_QUERY_ID && !qs_live_row_visible(search->mirror, search->query.json))
+	/* JSON null would be no lookup, and an id then one of this table's. */
+	if (lookup_from != NULL && !JB_ROOT_IS_OBJECT(lookup_from))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("table \"%s\" has no row with key %s that you can see",
-						get_rel_name(relid), search->query.json)));
+				 errmsg("argument \"lookup_from\" is not a JSON object"),
+				 errhint("It is {\"collection\": \"...\", \"vector\": \"...\"}.")));
+	if ((search->query.kind == QS_QUERY_OBJECT || prefetch != NULL) && qs_row_security_applies(relid))
+		refuse_object(relid);
+	if (prefetch != NULL)
+		qs_check_lookups(search->server, prefetch);
+	if (lookup_from != NULL)
+		qs_check_lookups(search->server, lookup_from);
+	else if (search->query.kind == QS_QUERY_ID)
+		search->query.json = qs_example_by_id(search->mirror, search->query.json);
 }
 
 /* ---- asking ----------------------------------------------------------- */
@@ -166,7 +282,7 @@ add_filter(StringInfo body, const Search *search)
 	FunctionCallInfo fcinfo = search->fcinfo;
 	Jsonb	   *filter = qs_argument_jsonb(fcinfo, ARG_FILTER);
 
-	if (search->seen_count == 0)
+	if (search->hidden_count == 0)
 	{
 		if (filter != NULL)
 			qs_body_jsonb(body, "filter", filter);
@@ -180,7 +296,7 @@ add_filter(StringInfo body, const Search *search)
 		qs_append_jsonb(body, filter);
 		appendStringInfoString(body, "],");
 	}
-	appendStringInfo(body, "\"must_not\":[{\"has_id\":[%s]}]}", search->seen.data);
+	appendStringInfo(body, "\"must_not\":[{\"has_id\":[%s]}]}", search->hidden.data);
 }
 
 static void
@@ -203,10 +319,14 @@ build_body(StringInfo body, const Search *search, int limit)
 	qs_body_bool(body, "with_vector", false);
 	if (!PG_ARGISNULL(ARG_SCORE_THRESHOLD))
 		qs_body_float(body, "score_threshold", PG_GETARG_FLOAT4(ARG_SCORE_THRESHOLD));
-	if (!PG_ARGISNULL(ARG_VECTOR_NAME))
-		qs_body_text(body, "using", text_to_cstring(PG_GETARG_TEXT_PP(ARG_VECTOR_NAME)));
+	if (search->vector_name != NULL)
+		qs_body_text(body, "using", search->vector_name);
 	if (!PG_ARGISNULL(ARG_PARAMS))
 		qs_body_jsonb(body, "params", PG_GETARG_JSONB_P(ARG_PARAMS));
+	if (!PG_ARGISNULL(ARG_PREFETCH))
+		qs_body_jsonb(body, "prefetch", PG_GETARG_JSONB_P(ARG_PREFETCH));
+	if (!PG_ARGISNULL(ARG_LOOKUP_FROM))
+		qs_body_jsonb(body, "lookup_from", PG_GETARG_JSONB_P(ARG_LOOKUP_FROM));
 	qs_body_end(body);
 }
 
@@ -217,7 +337,9 @@ ask(Search *search, int limit, int *n)
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), search->deadline);
 	StringInfoData body;
 
-	request.missing_hint = "A new mirror's collection is made after the commit: see qdrant_mirrors.";
+	request.missing_hint = search->query.kind == QS_QUERY_ID ?
+		"A row without a vector has no point, nor has one that was not sent yet: see qdrant_wait and qdrant_dead_letters." :
+		"A new mirror's collection is made after the commit: see qdrant_mirrors.";
 	build_body(&body, search, limit);
 	request.body = body.data;
 	request.length = body.len;
@@ -229,13 +351,17 @@ ask(Search *search, int limit, int *n)
 }
 
 static void
-remember(Search *search, const QsHit *hits, int n)
+remember_hidden(Search *search, int n)
 {
 	for (int i = 0; i < n; i++)
 	{
-		if (search->seen_count++ > 0)
-			appendStringInfoChar(&search->seen, ',');
-		appendStringInfo(&search->seen, hits[i].is_uuid ? "\"%s\"" : "%s", hits[i].id);
+		const QsHit *hit = &search->page[i];
+
+		if (search->has_row[i])
+			continue;
+		if (search->hidden_count++ > 0)
+			appendStringInfoChar(&search->hidden, ',');
+		appendStringInfo(&search->hidden, hit->is_uuid ? "\"%s\"" : "%s", hit->id);
 	}
 }
 
@@ -248,40 +374,60 @@ take_row(void *arg, Datum row, const QsHit *hit)
 	Datum		values[3];
 	bool		nulls[3] = {false};
 
+	search->has_row[hit - search->page] = true;
+	if (++search->found <= search->skip)
+		return true;
 	values[0] = row;
 	values[1] = Float4GetDatum(hit->score);
 	nulls[1] = !hit->has_score;
-	values[2] = Int32GetDatum(++search->found);
+	values[2] = Int32GetDatum(search->found);
 	qs_rows_out_put(&search->rows, values, nulls);
-	return search->found < search->k;
+	return search->found < search->skip + search->k;
+}
+
+/* The rows of one answer; those of the answer before are forgotten. */
+static int
+join_answer(Search *search, int limit)
+{
+	int			n;
+
+	search->page = ask(search, limit, &n);
+	search->has_row = palloc0(n * sizeof(bool) + 1);
+	search->found = 0;
+	tuplestore_clear(search->rows.store);
+	qs_live_rows(search->mirror, search->page, n, take_row, search);
+	return n;
 }
 
 /*
- * Asks in pages, the next twice as large, leaving out by id what was answered:
- * an offset would shift under writes.
+ * Asks again until there are rows enough or no point without a row is among the
+ * answer's, each time for twice as many and without the points that have no row.
+ * The whole is asked for anew: the answer is then what Qdrant says where those
+ * points do not exist, also where points are ranked by one another (fusion, mmr),
+ * and an offset would shift under writes.
  */
 static void
 run(Search *search)
 {
-	int64		most = (int64) search->k + MOST_PASSED_OVER;
-	int			page = search->k;
-	int			n;
+	int64		wanted = (int64) search->skip + search->k;
+	int64		most = wanted + MOST_PASSED_OVER;
+	int64		limit = wanted;
 
-	do
+	while (search->hidden_count < MOST_PASSED_OVER)
 	{
-		QsHit	   *hits;
+		int			before = search->hidden_count;
+		int			n = join_answer(search, Min(limit, Min(most - before, PG_INT32_MAX)));
 
-		page = Min(page, most - search->seen_count);
-		hits = ask(search, page, &n);
-		qs_live_rows(search->mirror, hits, n, take_row, search);
-		remember(search, hits, n);
-		if (search->found >= search->k || n < page)
+		if (search->found >= wanted)
 			return;
-		page = Max(page, Min(page, MOST_PASSED_OVER) * 2);
-	} while (search->seen_count < most);
+		remember_hidden(search, n);
+		if (search->hidden_count == before)
+			return;
+		limit = Max(limit, Min(limit, MOST_PASSED_OVER) * 2);
+	}
 	ereport(NOTICE,
 			(errmsg("search stopped at %d points, of which %d have rows that you can see",
-					search->seen_count, search->found),
+					search->hidden_count + search->found, search->found),
 			 errhint("A filter that leaves out what you cannot see finds more.")));
 }
 
@@ -292,19 +438,21 @@ qs_search(PG_FUNCTION_ARGS)
 	Oid			relid = source_relation(fcinfo);
 
 	search.rows = qs_rows_out_begin(fcinfo);
-	search.mirror = mirror_of(relid);
+	find_mirror(&search, relid);
 	qs_check_select(relid);
 	search.server = qs_server_get(search.mirror->server, GetUserId());
 	search.query = qs_query_argument(fcinfo, ARG_QUERY);
 	search.k = qs_argument_int(fcinfo, ARG_K, "k", 1, DEFAULT_K);
+	search.skip = qs_argument_int(fcinfo, ARG_SKIP, "skip", 0, 0);
 	search.timeout = qs_argument_timeout(fcinfo, ARG_TIMEOUT);
 	if (search.timeout == 0)
 		search.timeout = qs_request_timeout;
 	search.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), search.timeout);
+	initStringInfo(&search.hidden);
+	check_query(&search);
+	use_like_key(&search);
 	if (search.query.kind == QS_QUERY_NULL)
 		return (Datum) 0;
-	initStringInfo(&search.seen);
-	check_query(&search);
 	run(&search);
 	qs_server_free(search.server);
 	return (Datum) 0;

@@ -383,6 +383,7 @@ object_argument(FunctionCallInfo fcinfo, int number, const char *name)
 Oid
 qs_ddl_source(FunctionCallInfo fcinfo, const char *function)
 {
+	PreventCommandDuringRecovery(function);
 	PreventCommandIfReadOnly(function);
 	qs_require_preload(function);
 	if (PG_ARGISNULL(ARG_SOURCE))

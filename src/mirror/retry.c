@@ -155,6 +155,7 @@ qs_retry(PG_FUNCTION_ARGS)
 {
 	Datum		keys = PG_ARGISNULL(1) ? 0 : PG_GETARG_DATUM(1);
 
+	PreventCommandDuringRecovery("qdrant_retry");
 	PreventCommandIfReadOnly("qdrant_retry");
 	qs_require_preload("qdrant_retry");
 	if (!PG_ARGISNULL(0))
