@@ -570,6 +570,199 @@ COMMENT ON FUNCTION qdrant_is_empty(text) IS
 'Condition: the field key is missing, null or an empty array. ERROR 22004 for NULL.';
 /* -- end: filter -- */
 
+/* -- begin: methods (src/client/reads.c, src/client/collection.c) -- */
+CREATE FUNCTION qdrant_info(server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_info';
+
+COMMENT ON FUNCTION qdrant_info(text, interval) IS
+'info of Qdrant''s Python client, with its argument names and defaults: {"title", "version", "commit"} of a server. The ping. Needs USAGE on the server. Errors: 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_get_collections(server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS TABLE (name text)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_get_collections';
+
+COMMENT ON FUNCTION qdrant_get_collections(text, interval) IS
+'get_collections of Qdrant''s Python client, with its argument names and defaults: names of all collections of a server, also of those that mirrors own. Needs USAGE on the server. Errors: 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_get_collection(collection_name text, server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_get_collection';
+
+COMMENT ON FUNCTION qdrant_get_collection(text, text, interval) IS
+'get_collection of Qdrant''s Python client, with its argument names and defaults: Qdrant''s description of a collection: status, counts, config, payload_schema. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_collection_exists(collection_name text, server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_collection_exists';
+
+COMMENT ON FUNCTION qdrant_collection_exists(text, text, interval) IS
+'collection_exists of Qdrant''s Python client, with its argument names and defaults: true for an alias, too. Needs USAGE on the server. Errors: 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_get_aliases(server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS TABLE (alias_name text, collection_name text)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_get_aliases';
+
+COMMENT ON FUNCTION qdrant_get_aliases(text, interval) IS
+'get_aliases of Qdrant''s Python client, with its argument names and defaults: all aliases of a server. Needs USAGE on the server. Errors: 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_get_collection_aliases(collection_name text, server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS TABLE (alias_name text, collection_name text)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_get_collection_aliases';
+
+COMMENT ON FUNCTION qdrant_get_collection_aliases(text, text, interval) IS
+'get_collection_aliases of Qdrant''s Python client, with its argument names and defaults: aliases of one collection. Needs USAGE on the server. Errors: 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_retrieve(collection_name text, ids anycompatible, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, consistency text DEFAULT NULL,
+	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
+	payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
+RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_retrieve';
+
+COMMENT ON FUNCTION qdrant_retrieve(text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
+'retrieve of Qdrant''s Python client, with its argument names and defaults: the points of these ids. ids: an integer or uuid, an array of them, text or JSON of either. Ids that are not there give no row; order and duplicates are Qdrant''s. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_scroll(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+	order_by text DEFAULT NULL, "offset" anycompatible DEFAULT NULL, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, consistency text DEFAULT NULL,
+	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
+	payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
+RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb, next_page_offset text)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_scroll';
+
+COMMENT ON FUNCTION qdrant_scroll(text, jsonb, integer, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
+'scroll of Qdrant''s Python client, with its argument names and defaults: a page of points in the order of their ids, or of order_by: the name of a field, or {"key", "direction", "start_from"} as text. next_page_offset, the same in every row, is the "offset" of the next page and NULL in the last one; a page without rows has none after it. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_count(collection_name text, count_filter jsonb DEFAULT NULL, exact boolean DEFAULT true,
+	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_count';
+
+COMMENT ON FUNCTION qdrant_count(text, jsonb, boolean, jsonb, interval, text) IS
+'count of Qdrant''s Python client, with its argument names and defaults: number of points that the filter lets through. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_facet(collection_name text, key text, facet_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+	exact boolean DEFAULT false, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS TABLE (value jsonb, count bigint)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_facet';
+
+COMMENT ON FUNCTION qdrant_facet(text, text, jsonb, integer, boolean, text, interval, jsonb, text) IS
+'facet of Qdrant''s Python client, with its argument names and defaults: the most frequent values of a field of the payload, which needs an index, with how many points have them. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_query_batch_points(collection_name text, requests jsonb, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	server text DEFAULT NULL)
+RETURNS TABLE (n integer, id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_batch_points';
+
+COMMENT ON FUNCTION qdrant_query_batch_points(text, jsonb, text, interval, text) IS
+'query_batch_points of Qdrant''s Python client, with its argument names and defaults: several queries in one request. requests: a JSON array of Qdrant''s own query requests, whose defaults are those of REST ("with_payload" is false). n: place of the query, from 1; a query without hits has no rows. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_query_points_groups(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
+	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
+	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, with_lookup text DEFAULT NULL,
+	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
+	vector_names text[] DEFAULT NULL)
+RETURNS TABLE (group_id jsonb, id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb, lookup jsonb)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_points_groups';
+
+COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+'query_points_groups of Qdrant''s Python client, with its argument names and defaults: hits in groups that have the same value of the field group_by, one row for each hit, groups in Qdrant''s order. "limit": number of groups. with_lookup: name of a collection whose point of that id is lookup, or {"collection", ...} as text; it is read under the same rights. query as in qdrant_query; NULL gives no rows. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_search_matrix_pairs(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
+	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS TABLE (a text, b text, score real)
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_search_matrix_pairs';
+
+COMMENT ON FUNCTION qdrant_search_matrix_pairs(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+'search_matrix_pairs of Qdrant''s Python client, with its argument names and defaults: pairs of near points among a random sample. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_search_matrix_offsets(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
+	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_search_matrix_offsets';
+
+COMMENT ON FUNCTION qdrant_search_matrix_offsets(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+'search_matrix_offsets of Qdrant''s Python client, with its argument names and defaults: distances among a random sample as a sparse matrix, {"offsets_row", "offsets_col", "scores", "ids"}. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+
+CREATE FUNCTION qdrant_recreate_collection(collection_name text, vectors_config jsonb DEFAULT NULL, sparse_vectors_config jsonb DEFAULT NULL,
+	shard_number integer DEFAULT NULL, sharding_method text DEFAULT NULL,
+	replication_factor integer DEFAULT NULL, write_consistency_factor integer DEFAULT NULL,
+	on_disk_payload boolean DEFAULT NULL, hnsw_config jsonb DEFAULT NULL,
+	optimizers_config jsonb DEFAULT NULL, wal_config jsonb DEFAULT NULL,
+	quantization_config jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	strict_mode_config jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, payload jsonb DEFAULT NULL,
+	id_tracker jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_recreate_collection';
+
+COMMENT ON FUNCTION qdrant_recreate_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
+'recreate_collection of Qdrant''s Python client, with its argument names and defaults: qdrant_delete_collection, if it is there, and qdrant_create_collection. Between the two there is no collection. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+
+CREATE FUNCTION qdrant_update_collection(collection_name text, optimizers_config jsonb DEFAULT NULL, collection_params jsonb DEFAULT NULL,
+	vectors_config jsonb DEFAULT NULL, hnsw_config jsonb DEFAULT NULL,
+	quantization_config jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	sparse_vectors_config jsonb DEFAULT NULL, strict_mode_config jsonb DEFAULT NULL,
+	metadata jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_update_collection';
+
+COMMENT ON FUNCTION qdrant_update_collection(text, jsonb, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, text) IS
+'update_collection of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+
+CREATE FUNCTION qdrant_delete_collection(collection_name text, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_collection';
+
+COMMENT ON FUNCTION qdrant_delete_collection(text, interval, text) IS
+'delete_collection of Qdrant''s Python client, with its argument names and defaults: false where there was none. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+
+CREATE FUNCTION qdrant_update_collection_aliases(change_aliases_operations jsonb, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
+RETURNS boolean
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_update_collection_aliases';
+
+COMMENT ON FUNCTION qdrant_update_collection_aliases(jsonb, interval, text) IS
+'update_collection_aliases of Qdrant''s Python client, with its argument names and defaults: an array of {"create_alias": {"collection_name", "alias_name"}}, {"delete_alias": {"alias_name"}} and {"rename_alias": {"old_alias_name", "new_alias_name"}}, done in one step. An alias of a mirror''s collection is refused: it would pass by the rights on the table. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+
+CREATE FUNCTION qdrant_create_payload_index(collection_name text, field_name text, field_schema text DEFAULT NULL, field_type text DEFAULT NULL,
+	wait boolean DEFAULT true, ordering text DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	server text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_create_payload_index';
+
+COMMENT ON FUNCTION qdrant_create_payload_index(text, text, text, text, boolean, text, interval, text) IS
+'create_payload_index of Qdrant''s Python client, with its argument names and defaults. field_schema: a type (keyword, integer, float, bool, geo, datetime, text, uuid), or parameters such as {"type": "text", "lowercase": true} as text; field_type is its old name. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+
+CREATE FUNCTION qdrant_delete_payload_index(collection_name text, field_name text, wait boolean DEFAULT true, ordering text DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, server text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_payload_index';
+
+COMMENT ON FUNCTION qdrant_delete_payload_index(text, text, boolean, text, interval, text) IS
+'delete_payload_index of Qdrant''s Python client, with its argument names and defaults. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+
+CREATE FUNCTION qdrant_create_vector_name(collection_name text, vector_name text, vector_name_config jsonb, wait boolean DEFAULT true,
+	ordering text DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_create_vector_name';
+
+COMMENT ON FUNCTION qdrant_create_vector_name(text, text, jsonb, boolean, text, interval, text) IS
+'create_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18): {"dense": {"size", "distance"}} or {"sparse": {}}. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+
+CREATE FUNCTION qdrant_delete_vector_name(collection_name text, vector_name text, wait boolean DEFAULT true, ordering text DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, server text DEFAULT NULL)
+RETURNS jsonb
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_vector_name';
+
+COMMENT ON FUNCTION qdrant_delete_vector_name(text, text, boolean, text, interval, text) IS
+'delete_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18). Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+/* -- end: methods -- */
+
 /* -- begin: operations (src/capture/operation_calls.c) -- */
 CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,
 	update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL, server text DEFAULT NULL) RETURNS void

@@ -79,3 +79,16 @@ qs_timeout_seconds(int timeout)
 		timeout = qs_request_timeout;
 	return timeout < 1000 ? 1 : timeout / 1000;
 }
+
+const char *
+qs_check_consistency(const char *consistency)
+{
+	if (strcmp(consistency, "majority") != 0 && strcmp(consistency, "quorum") != 0 &&
+		strcmp(consistency, "all") != 0 &&
+		(*consistency == '\0' || strspn(consistency, "0123456789") != strlen(consistency)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid consistency: \"%s\"", consistency),
+				 errhint("It is majority, quorum, all or a number of replicas.")));
+	return consistency;
+}

@@ -27,4 +27,7 @@ extern int	qs_argument_timeout(FunctionCallInfo fcinfo, int argno);
 /* What Qdrant is told as timeout=: whole seconds, at least 1. */
 extern int	qs_timeout_seconds(int timeout);
 
+/* "majority", "quorum", "all" or a number of replicas; ERROR 22023 otherwise. */
+extern const char *qs_check_consistency(const char *consistency);
+
 #endif							/* QS_CALL_ARGUMENTS_H */

@@ -1,112 +1,245 @@
 /*
  * collection.c
- *		qdrant_create_collection.
+ *		Administration: collections, their indexes, named vectors and aliases.
  *
  * Runs in backends.  Immediate, as in Qdrant's own client: ROLLBACK does not undo
- * it, and it overtakes writes that are queued.
+ * it, and it overtakes writes that are queued.  What a mirror owns is refused.
  */
 #include "qdrant_sync.h"
 
-#include "client/body.h"
 #include "client/call_arguments.h"
-#include "client/request.h"
+#include "client/method.h"
 #include "client/rights.h"
 #include "net/qdrant_json.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(qs_create_collection);
+PG_FUNCTION_INFO_V1(qs_recreate_collection);
+PG_FUNCTION_INFO_V1(qs_update_collection);
+PG_FUNCTION_INFO_V1(qs_delete_collection);
+PG_FUNCTION_INFO_V1(qs_update_collection_aliases);
+PG_FUNCTION_INFO_V1(qs_create_payload_index);
+PG_FUNCTION_INFO_V1(qs_delete_payload_index);
+PG_FUNCTION_INFO_V1(qs_create_vector_name);
+PG_FUNCTION_INFO_V1(qs_delete_vector_name);
 
-typedef enum ArgumentKind
+/* ---- the tables ------------------------------------------------------- */
+
+static const QsMethod create_collection = {"PUT", "", true, QS_RIGHT_OWN, 17, 16, {
+		{1, "vectors", QS_ARG_JSONB},
+		{2, "sparse_vectors", QS_ARG_JSONB},
+		{3, "shard_number", QS_ARG_COUNT},
+		{4, "sharding_method", QS_ARG_TEXT},
+		{5, "replication_factor", QS_ARG_COUNT},
+		{6, "write_consistency_factor", QS_ARG_COUNT},
+		{7, "on_disk_payload", QS_ARG_BOOL},
+		{8, "hnsw_config", QS_ARG_JSONB},
+		{9, "optimizers_config", QS_ARG_JSONB},
+		{10, "wal_config", QS_ARG_JSONB},
+		{11, "quantization_config", QS_ARG_JSONB},
+		{13, "strict_mode_config", QS_ARG_JSONB},
+		{14, "metadata", QS_ARG_JSONB},
+		{15, "payload", QS_ARG_JSONB},
+		{16, "id_tracker", QS_ARG_JSONB},
+		{12, NULL, QS_ARG_TIMEOUT}
+}};
+
+static const QsMethod update_collection = {"PATCH", "", true, QS_RIGHT_OWN, 10, 9, {
+		{1, "optimizers_config", QS_ARG_JSONB},
+		{2, "params", QS_ARG_JSONB},
+		{3, "vectors", QS_ARG_JSONB},
+		{4, "hnsw_config", QS_ARG_JSONB},
+		{5, "quantization_config", QS_ARG_JSONB},
+		{7, "sparse_vectors", QS_ARG_JSONB},
+		{8, "strict_mode_config", QS_ARG_JSONB},
+		{9, "metadata", QS_ARG_JSONB},
+		{6, NULL, QS_ARG_TIMEOUT}
+}};
+
+static const QsMethod delete_collection = {"DELETE", "", true, QS_RIGHT_OWN, 2, 1,
+{{1, NULL, QS_ARG_TIMEOUT}}};
+
+/* Before recreate_collection makes it: the arguments are create_collection's. */
+static const QsMethod delete_before = {"DELETE", "", true, QS_RIGHT_OWN, 17, 1,
+{{12, NULL, QS_ARG_TIMEOUT}}};
+
+static const QsMethod update_aliases = {"POST", "/collections/aliases", false, QS_RIGHT_OWN, 2, 2, {
+		{0, "actions", QS_ARG_JSONB},
+		{1, NULL, QS_ARG_TIMEOUT}
+}};
+
+static const QsMethod create_payload_index = {"PUT", "/index", true, QS_RIGHT_OWN, 7, 5, {
+		{1, "field_name", QS_ARG_NAME},
+		{2, "field_schema", QS_ARG_WORD},
+		{4, NULL, QS_ARG_WAIT},
+		{5, NULL, QS_ARG_ORDERING},
+		{6, NULL, QS_ARG_TIMEOUT}
+}};
+
+/* As the client does where only the old name is given. */
+static const QsMethod create_payload_index_by_type = {"PUT", "/index", true, QS_RIGHT_OWN, 7, 5, {
+		{1, "field_name", QS_ARG_NAME},
+		{3, "field_schema", QS_ARG_WORD},
+		{4, NULL, QS_ARG_WAIT},
+		{5, NULL, QS_ARG_ORDERING},
+		{6, NULL, QS_ARG_TIMEOUT}
+}};
+
+static const QsMethod delete_payload_index = {"DELETE", "/index", true, QS_RIGHT_OWN, 5, 4, {
+		{1, "field_name", QS_ARG_SEGMENT},
+		{2, NULL, QS_ARG_WAIT},
+		{3, NULL, QS_ARG_ORDERING},
+		{4, NULL, QS_ARG_TIMEOUT}
+}};
+
+static const QsMethod create_vector_name = {"PUT", "/vectors", true, QS_RIGHT_OWN, 6, 5, {
+		{1, "vector_name", QS_ARG_SEGMENT},
+		{2, "vector_name_config", QS_ARG_BODY},
+		{3, NULL, QS_ARG_WAIT},
+		{4, NULL, QS_ARG_ORDERING},
+		{5, NULL, QS_ARG_TIMEOUT}
+}};
+
+static const QsMethod delete_vector_name = {"DELETE", "/vectors", true, QS_RIGHT_OWN, 5, 4, {
+		{1, "vector_name", QS_ARG_SEGMENT},
+		{2, NULL, QS_ARG_WAIT},
+		{3, NULL, QS_ARG_ORDERING},
+		{4, NULL, QS_ARG_TIMEOUT}
+}};
+
+/* ---- collections ------------------------------------------------------ */
+
+static bool
+is_done(const QsRequest *request)
 {
-	KIND_JSONB,
-	KIND_TEXT,
-	KIND_INT,
-	KIND_BOOL
-} ArgumentKind;
+	QsAnswer   *answer = qs_send_request(request, true);
+	QsEnvelope	envelope;
 
-enum
-{
-	ARG_TIMEOUT = 12,
-	ARG_SERVER = 17
-};
-
-/* Arguments, and what REST calls them. */
-static const struct
-{
-	int			argno;
-	const char *key;
-	ArgumentKind kind;
-}			create_arguments[] = {
-	{1, "vectors", KIND_JSONB},
-	{2, "sparse_vectors", KIND_JSONB},
-	{3, "shard_number", KIND_INT},
-	{4, "sharding_method", KIND_TEXT},
-	{5, "replication_factor", KIND_INT},
-	{6, "write_consistency_factor", KIND_INT},
-	{7, "on_disk_payload", KIND_BOOL},
-	{8, "hnsw_config", KIND_JSONB},
-	{9, "optimizers_config", KIND_JSONB},
-	{10, "wal_config", KIND_JSONB},
-	{11, "quantization_config", KIND_JSONB},
-	{13, "strict_mode_config", KIND_JSONB},
-	{14, "metadata", KIND_JSONB},
-	{15, "payload", KIND_JSONB},
-	{16, "id_tracker", KIND_JSONB}
-};
-
-static void
-add_argument(StringInfo body, FunctionCallInfo fcinfo, int i)
-{
-	const char *key = create_arguments[i].key;
-	int			argno = create_arguments[i].argno;
-
-	if (PG_ARGISNULL(argno))
-		return;
-	switch (create_arguments[i].kind)
-	{
-		case KIND_JSONB:
-			qs_body_jsonb(body, key, PG_GETARG_JSONB_P(argno));
-			break;
-		case KIND_TEXT:
-			qs_body_text(body, key, text_to_cstring(PG_GETARG_TEXT_PP(argno)));
-			break;
-		case KIND_INT:
-			qs_body_int(body, key, qs_argument_int(fcinfo, argno, key, 1, 0));
-			break;
-		case KIND_BOOL:
-			qs_body_bool(body, key, PG_GETARG_BOOL(argno));
-			break;
-	}
+	qs_json_envelope(answer->body, answer->length, &envelope);
+	return envelope.result_true;
 }
 
-static void
-build_body(StringInfo body, FunctionCallInfo fcinfo)
+static Datum
+boolean(FunctionCallInfo fcinfo, const QsMethod *method)
 {
-	qs_body_begin(body);
-	for (int i = 0; i < (int) lengthof(create_arguments); i++)
-		add_argument(body, fcinfo, i);
-	qs_body_end(body);
+	QsRequest	request;
+
+	qs_method_request(fcinfo, method, &request);
+	PG_RETURN_BOOL(is_done(&request));
 }
 
 Datum
 qs_create_collection(PG_FUNCTION_ARGS)
 {
-	char	   *collection = qs_argument_name(fcinfo, 0, "collection_name");
-	QsServer   *server = qs_server_get(qs_argument_text(fcinfo, ARG_SERVER), GetUserId());
-	QsRequest	request = {.server = server, .method = "PUT"};
-	StringInfoData body;
-	QsAnswer   *answer;
-	QsEnvelope	envelope;
+	return boolean(fcinfo, &create_collection);
+}
 
-	qs_check_not_mirrored(server, collection);
-	build_body(&body, fcinfo);
-	request.body = body.data;
-	request.length = body.len;
-	request.timeout = qs_argument_timeout(fcinfo, ARG_TIMEOUT);
-	request.path = psprintf("%s?timeout=%d", qs_collection_path(collection, ""),
-							qs_timeout_seconds(request.timeout));
-	answer = qs_send_request(&request, true);
-	qs_server_free(server);
-	qs_json_envelope(answer->body, answer->length, &envelope);
-	PG_RETURN_BOOL(envelope.result_true);
+Datum
+qs_update_collection(PG_FUNCTION_ARGS)
+{
+	return boolean(fcinfo, &update_collection);
+}
+
+Datum
+qs_delete_collection(PG_FUNCTION_ARGS)
+{
+	return boolean(fcinfo, &delete_collection);
+}
+
+/* Both are built before the first is sent, so that a wrong argument deletes nothing. */
+Datum
+qs_recreate_collection(PG_FUNCTION_ARGS)
+{
+	QsRequest	delete;
+	QsRequest	create;
+
+	qs_method_request(fcinfo, &create_collection, &create);
+	qs_method_request(fcinfo, &delete_before, &delete);
+	is_done(&delete);
+	PG_RETURN_BOOL(is_done(&create));
+}
+
+/* ---- aliases ---------------------------------------------------------- */
+
+static bool
+names_collection_or_alias(const JsonbValue *key)
+{
+	static const char *const keys[] = {"collection_name", "alias_name", "old_alias_name", "new_alias_name"};
+
+	for (int i = 0; i < (int) lengthof(keys); i++)
+	{
+		if (key->val.string.len == strlen(keys[i]) &&
+			memcmp(key->val.string.val, keys[i], strlen(keys[i])) == 0)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * An alias of a mirror's collection would be a way round the table's rights, and
+ * a mirror's own alias is moved by the mirror alone.
+ */
+static void
+check_actions(const QsServer *server, Jsonb *actions)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&actions->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	bool		named = false;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		if (token == WJB_VALUE && named && value.type == jbvString)
+			qs_check_not_mirrored(server, pnstrdup(value.val.string.val, value.val.string.len));
+		named = token == WJB_KEY && names_collection_or_alias(&value);
+	}
+}
+
+Datum
+qs_update_collection_aliases(PG_FUNCTION_ARGS)
+{
+	QsRequest	request;
+
+	if (PG_ARGISNULL(0))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be NULL", "change_aliases_operations")));
+	qs_method_request(fcinfo, &update_aliases, &request);
+	check_actions(request.server, PG_GETARG_JSONB_P(0));
+	PG_RETURN_BOOL(is_done(&request));
+}
+
+/* ---- indexes and named vectors ---------------------------------------- */
+
+static Datum
+document(FunctionCallInfo fcinfo, const QsMethod *method)
+{
+	QsRequest	request;
+
+	qs_method_request(fcinfo, method, &request);
+	return JsonbPGetDatum(qs_method_result(&request));
+}
+
+Datum
+qs_create_payload_index(PG_FUNCTION_ARGS)
+{
+	return document(fcinfo, PG_ARGISNULL(3) ? &create_payload_index : &create_payload_index_by_type);
+}
+
+Datum
+qs_delete_payload_index(PG_FUNCTION_ARGS)
+{
+	return document(fcinfo, &delete_payload_index);
+}
+
+Datum
+qs_create_vector_name(PG_FUNCTION_ARGS)
+{
+	return document(fcinfo, &create_vector_name);
+}
+
+Datum
+qs_delete_vector_name(PG_FUNCTION_ARGS)
+{
+	return document(fcinfo, &delete_vector_name);
 }

@@ -293,12 +293,25 @@ qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n)
 	return decode_whole(server, jsonb, n);
 }
 
+void
+qs_hit_decode(const QsServer *server, JsonbContainer *point, QsHit *hit)
+{
+	decode_point(server, point, hit);
+}
+
+/* ---- other answers ---------------------------------------------------- */
+
+void
+qs_answer_not_understood(const QsServer *server)
+{
+	not_understood(server);
+}
+
 Jsonb *
-qs_answer_result(const QsServer *server, const QsAnswer *answer)
+qs_answer_document(const QsServer *server, const QsAnswer *answer)
 {
 	Jsonb	   *jsonb = parse(server, answer->body);
 	bool		replaced = false;
-	JsonbValue	result;
 
 	if (jsonb == NULL)
 		jsonb = parse(server, replace_escapes(answer->body, false, &replaced));
@@ -308,14 +321,23 @@ qs_answer_result(const QsServer *server, const QsAnswer *answer)
 				 errmsg("answer of Qdrant server \"%s\" has a character that encoding %s lacks",
 						server->name, GetDatabaseEncodingName()),
 				 errhint("Ask without payload, or from a database with encoding UTF8.")));
-	if (!JB_ROOT_IS_OBJECT(jsonb) ||
-		getKeyJsonValueFromContainer(&jsonb->root, "result", 6, &result) == NULL)
-		not_understood(server);
 	if (replaced)
 		ereport(WARNING,
 				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
 				 errmsg("answer of Qdrant server \"%s\" has the character \\u0000, which is replaced: jsonb cannot hold it",
 						server->name)));
+	return jsonb;
+}
+
+Jsonb *
+qs_answer_result(const QsServer *server, const QsAnswer *answer)
+{
+	Jsonb	   *document = qs_answer_document(server, answer);
+	JsonbValue	result;
+
+	if (!JB_ROOT_IS_OBJECT(document) ||
+		getKeyJsonValueFromContainer(&document->root, "result", 6, &result) == NULL)
+		not_understood(server);
 	return JsonbValueToJsonb(&result);
 }
 

@@ -41,4 +41,13 @@ extern void qs_hit_columns(const QsHit *hit, Datum *values, bool *nulls);
  */
 extern Jsonb *qs_answer_result(const QsServer *server, const QsAnswer *answer);
 
+/* One point, an object. */
+extern void qs_hit_decode(const QsServer *server, JsonbContainer *point, QsHit *hit);
+
+/* Any answer, whole; characters as above. */
+extern Jsonb *qs_answer_document(const QsServer *server, const QsAnswer *answer);
+
+/* ERROR 08P01 */
+QS_NORETURN extern void qs_answer_not_understood(const QsServer *server);
+
 #endif							/* QS_HITS_H */

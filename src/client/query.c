@@ -113,20 +113,6 @@ build_body(StringInfo body, FunctionCallInfo fcinfo, const Positions *at, const 
 	qs_body_end(body);
 }
 
-/* "majority", "quorum", "all" or a number of replicas. */
-static const char *
-check_consistency(const char *consistency)
-{
-	if (strcmp(consistency, "majority") != 0 && strcmp(consistency, "quorum") != 0 &&
-		strcmp(consistency, "all") != 0 &&
-		(*consistency == '\0' || strspn(consistency, "0123456789") != strlen(consistency)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid consistency: \"%s\"", consistency),
-				 errhint("It is majority, quorum, all or a number of replicas.")));
-	return consistency;
-}
-
 static char *
 build_path(FunctionCallInfo fcinfo, const Positions *at, const char *collection, int timeout)
 {
@@ -135,7 +121,7 @@ build_path(FunctionCallInfo fcinfo, const Positions *at, const char *collection,
 	path = psprintf("%s?timeout=%d", path, qs_timeout_seconds(timeout));
 	if (given(fcinfo, at->consistency))
 		path = psprintf("%s&consistency=%s", path,
-						check_consistency(text_to_cstring(PG_GETARG_TEXT_PP(at->consistency))));
+						qs_check_consistency(text_to_cstring(PG_GETARG_TEXT_PP(at->consistency))));
 	return path;
 }
 

@@ -10,6 +10,27 @@
 #include "common/rows_out.h"
 #include "funcapi.h"
 
+/* A function that returns a table of one column returns a set of its type. */
+static TupleDesc
+row_type(FunctionCallInfo fcinfo)
+{
+	Oid			type;
+	TupleDesc	desc;
+
+	switch (get_call_result_type(fcinfo, &type, &desc))
+	{
+		case TYPEFUNC_COMPOSITE:
+			break;
+		case TYPEFUNC_SCALAR:
+			desc = CreateTemplateTupleDesc(1);
+			TupleDescInitEntry(desc, 1, "value", type, -1, 0);
+			break;
+		default:
+			elog(ERROR, "return type must be a row type");
+	}
+	return BlessTupleDesc(desc);
+}
+
 QsRowsOut
 qs_rows_out_begin(FunctionCallInfo fcinfo)
 {
@@ -23,9 +44,7 @@ qs_rows_out_begin(FunctionCallInfo fcinfo)
 				 errmsg("set-valued function called in context that cannot accept a set")));
 
 	old = MemoryContextSwitchTo(info->econtext->ecxt_per_query_memory);
-	if (get_call_result_type(fcinfo, NULL, &rows.desc) != TYPEFUNC_COMPOSITE)
-		elog(ERROR, "return type must be a row type");
-	rows.desc = BlessTupleDesc(rows.desc);
+	rows.desc = row_type(fcinfo);
 	rows.store = tuplestore_begin_heap((info->allowedModes & SFRM_Materialize_Random) != 0,
 									   false, work_mem);
 	MemoryContextSwitchTo(old);
