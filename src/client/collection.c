@@ -110,9 +110,9 @@ static const QsMethod delete_vector_name = {"DELETE", "/vectors", true, QS_RIGHT
 /* ---- collections ------------------------------------------------------ */
 
 static bool
-is_done(const QsRequest *request)
+is_done(QsRequest *request)
 {
-	QsAnswer   *answer = qs_send_request(request, true);
+	QsAnswer   *answer = qs_method_send(request);
 	QsEnvelope	envelope;
 
 	qs_json_envelope(answer->body, answer->length, &envelope);

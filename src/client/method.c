@@ -308,10 +308,23 @@ qs_method_request(FunctionCallInfo fcinfo, const QsMethod *method, QsRequest *re
 	return !b.null_query;
 }
 
-Jsonb *
-qs_method_result(const QsRequest *request)
+/* Of the server only the name is kept, for errors about the answer: its key is overwritten. */
+QsAnswer *
+qs_method_send(QsRequest *request)
 {
 	QsAnswer   *answer = qs_send_request(request, true);
+	QsServer   *named = palloc0(sizeof(QsServer));
+
+	named->name = pstrdup(request->server->name);
+	qs_server_free(unconstify(QsServer *, request->server));
+	request->server = named;
+	return answer;
+}
+
+Jsonb *
+qs_method_result(QsRequest *request)
+{
+	QsAnswer   *answer = qs_method_send(request);
 
 	return qs_answer_result(request->server, answer);
 }

@@ -70,7 +70,10 @@ typedef struct QsMethod
  */
 extern bool qs_method_request(FunctionCallInfo fcinfo, const QsMethod *method, QsRequest *request);
 
-/* Sends it, and gives the answer's member "result"; never NULL. */
-extern Jsonb *qs_method_result(const QsRequest *request);
+/* Sends it once; request->server keeps nothing but its name. */
+extern QsAnswer *qs_method_send(QsRequest *request);
+
+/* The same, and the answer's member "result"; never NULL. */
+extern Jsonb *qs_method_result(QsRequest *request);
 
 #endif							/* QS_METHOD_H */

@@ -202,12 +202,14 @@ rows_of_texts(FunctionCallInfo fcinfo, const QsMethod *method, const char *list,
 {
 	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
 	QsRequest	request;
+	JsonbContainer *result;
 	JsonbContainer *array;
 	Datum		values[2];
 	bool		nulls[2] = {false, false};
 
 	qs_method_request(fcinfo, method, &request);
-	array = member_array(request.server, &qs_method_result(&request)->root, list);
+	result = &qs_method_result(&request)->root;
+	array = member_array(request.server, result, list);
 	for (uint32 i = 0; i < JsonContainerSize(array); i++)
 	{
 		JsonbContainer *object = object_at(request.server, array, i);
@@ -245,9 +247,11 @@ Datum
 qs_info(PG_FUNCTION_ARGS)
 {
 	QsRequest	request;
+	QsAnswer   *answer;
 
 	qs_method_request(fcinfo, &info, &request);
-	return JsonbPGetDatum(qs_answer_document(request.server, qs_send_request(&request, true)));
+	answer = qs_method_send(&request);
+	return JsonbPGetDatum(qs_answer_document(request.server, answer));
 }
 
 static Datum
@@ -275,10 +279,12 @@ Datum
 qs_collection_exists(PG_FUNCTION_ARGS)
 {
 	QsRequest	request;
+	JsonbContainer *result;
 	JsonbValue	exists;
 
 	qs_method_request(fcinfo, &collection_exists, &request);
-	exists = member(request.server, &qs_method_result(&request)->root, "exists");
+	result = &qs_method_result(&request)->root;
+	exists = member(request.server, result, "exists");
 	if (exists.type != jbvBool)
 		qs_answer_not_understood(request.server);
 	PG_RETURN_BOOL(exists.val.boolean);
@@ -288,9 +294,11 @@ Datum
 qs_count(PG_FUNCTION_ARGS)
 {
 	QsRequest	request;
+	JsonbContainer *result;
 
 	qs_method_request(fcinfo, &count, &request);
-	PG_RETURN_INT64(int_member(request.server, &qs_method_result(&request)->root, "count"));
+	result = &qs_method_result(&request)->root;
+	PG_RETURN_INT64(int_member(request.server, result, "count"));
 }
 
 /* ---- points ----------------------------------------------------------- */
@@ -419,11 +427,13 @@ qs_query_points_groups(PG_FUNCTION_ARGS)
 {
 	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
 	QsRequest	request;
+	JsonbContainer *result;
 	JsonbContainer *groups;
 
 	if (!qs_method_request(fcinfo, &query_points_groups, &request))
 		return (Datum) 0;
-	groups = member_array(request.server, &qs_method_result(&request)->root, "groups");
+	result = &qs_method_result(&request)->root;
+	groups = member_array(request.server, result, "groups");
 	for (uint32 i = 0; i < JsonContainerSize(groups); i++)
 		put_group(&rows, request.server, object_at(request.server, groups, i));
 	return (Datum) 0;
@@ -434,10 +444,12 @@ qs_facet(PG_FUNCTION_ARGS)
 {
 	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
 	QsRequest	request;
+	JsonbContainer *result;
 	JsonbContainer *hits;
 
 	qs_method_request(fcinfo, &facet, &request);
-	hits = member_array(request.server, &qs_method_result(&request)->root, "hits");
+	result = &qs_method_result(&request)->root;
+	hits = member_array(request.server, result, "hits");
 	for (uint32 i = 0; i < JsonContainerSize(hits); i++)
 	{
 		JsonbContainer *hit = object_at(request.server, hits, i);
@@ -456,10 +468,12 @@ qs_search_matrix_pairs(PG_FUNCTION_ARGS)
 {
 	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
 	QsRequest	request;
+	JsonbContainer *result;
 	JsonbContainer *pairs;
 
 	qs_method_request(fcinfo, &matrix_pairs, &request);
-	pairs = member_array(request.server, &qs_method_result(&request)->root, "pairs");
+	result = &qs_method_result(&request)->root;
+	pairs = member_array(request.server, result, "pairs");
 	for (uint32 i = 0; i < JsonContainerSize(pairs); i++)
 	{
 		JsonbContainer *pair = object_at(request.server, pairs, i);
