@@ -763,6 +763,128 @@ COMMENT ON FUNCTION qdrant_delete_vector_name(text, text, boolean, text, interva
 'delete_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18). Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 /* -- end: methods -- */
 
+/* -- begin: twins (src/client/reads.c) -- */
+CREATE FUNCTION qdrant_info_async(server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_info_async';
+
+COMMENT ON FUNCTION qdrant_info_async(text, interval) IS
+'qdrant_info that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"title", "version", "commit"}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_get_collections_async(server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_get_collections_async';
+
+COMMENT ON FUNCTION qdrant_get_collections_async(text, interval) IS
+'qdrant_get_collections that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"collections": [{"name"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_get_collection_async(collection_name text, server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_get_collection_async';
+
+COMMENT ON FUNCTION qdrant_get_collection_async(text, text, interval) IS
+'qdrant_get_collection that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: the description. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_collection_exists_async(collection_name text, server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_collection_exists_async';
+
+COMMENT ON FUNCTION qdrant_collection_exists_async(text, text, interval) IS
+'qdrant_collection_exists that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"exists"}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_get_aliases_async(server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_get_aliases_async';
+
+COMMENT ON FUNCTION qdrant_get_aliases_async(text, interval) IS
+'qdrant_get_aliases that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"aliases": [{"alias_name", "collection_name"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_get_collection_aliases_async(collection_name text, server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_get_collection_aliases_async';
+
+COMMENT ON FUNCTION qdrant_get_collection_aliases_async(text, text, interval) IS
+'qdrant_get_collection_aliases that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"aliases": [{"alias_name", "collection_name"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_retrieve_async(collection_name text, ids anycompatible, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, consistency text DEFAULT NULL,
+	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
+	payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_retrieve_async';
+
+COMMENT ON FUNCTION qdrant_retrieve_async(text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
+'qdrant_retrieve that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: an array of points. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_scroll_async(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+	order_by text DEFAULT NULL, "offset" anycompatible DEFAULT NULL, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, consistency text DEFAULT NULL,
+	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
+	payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_scroll_async';
+
+COMMENT ON FUNCTION qdrant_scroll_async(text, jsonb, integer, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
+'qdrant_scroll that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"points": [...], "next_page_offset"}; qdrant_await_points gives the points as rows. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_count_async(collection_name text, count_filter jsonb DEFAULT NULL, exact boolean DEFAULT true,
+	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_count_async';
+
+COMMENT ON FUNCTION qdrant_count_async(text, jsonb, boolean, jsonb, interval, text) IS
+'qdrant_count that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"count"}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_facet_async(collection_name text, key text, facet_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+	exact boolean DEFAULT false, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_facet_async';
+
+COMMENT ON FUNCTION qdrant_facet_async(text, text, jsonb, integer, boolean, text, interval, jsonb, text) IS
+'qdrant_facet that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"hits": [{"value", "count"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_query_batch_points_async(collection_name text, requests jsonb, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
+	server text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_batch_points_async';
+
+COMMENT ON FUNCTION qdrant_query_batch_points_async(text, jsonb, text, interval, text) IS
+'qdrant_query_batch_points that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: an array of {"points": [...]}, one for each query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_query_points_groups_async(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
+	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
+	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
+	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, with_lookup text DEFAULT NULL,
+	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
+	vector_names text[] DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_groups_async';
+
+COMMENT ON FUNCTION qdrant_query_points_groups_async(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+'qdrant_query_points_groups that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"groups": [{"id", "hits", "lookup"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_search_matrix_pairs_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
+	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_search_matrix_pairs_async';
+
+COMMENT ON FUNCTION qdrant_search_matrix_pairs_async(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+'qdrant_search_matrix_pairs that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"pairs": [{"a", "b", "score"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+CREATE FUNCTION qdrant_search_matrix_offsets_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
+	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
+RETURNS bigint
+LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_search_matrix_offsets_async';
+
+COMMENT ON FUNCTION qdrant_search_matrix_offsets_async(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+'qdrant_search_matrix_offsets that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"offsets_row", "offsets_col", "scores", "ids"}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+
+/* -- end: twins -- */
+
 /* -- begin: operations (src/capture/operation_calls.c) -- */
 CREATE FUNCTION qdrant_upsert(collection_name text, points jsonb, shard_key_selector jsonb DEFAULT NULL,
 	update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL, server text DEFAULT NULL) RETURNS void

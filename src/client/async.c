@@ -199,7 +199,7 @@ require_points(const Pending *entry)
 				 errhint("Use qdrant_await.")));
 }
 
-/* rows == NULL: returns the result of the answer. */
+/* rows == NULL: returns what qdrant_await does. */
 static Jsonb *
 decode(const Pending *entry, QsRowsOut *rows, int place)
 {
@@ -207,6 +207,8 @@ decode(const Pending *entry, QsRowsOut *rows, int place)
 	QsHit	   *hits;
 	int			n;
 
+	if (entry->kind == QS_ANSWER_BARE)
+		return qs_answer_document(entry->request.server, answer);
 	if (rows == NULL)
 		return qs_answer_result(entry->request.server, answer);
 	hits = qs_hits_decode(entry->request.server, answer, &n);

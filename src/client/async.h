@@ -11,7 +11,8 @@
 typedef enum QsAnswerKind
 {
 	QS_ANSWER_POINTS,			/* {"result":{"points":[…]}}: rows, or the result */
-	QS_ANSWER_DOCUMENT			/* {"result":…}: the result */
+	QS_ANSWER_DOCUMENT,			/* {"result":…}: the result */
+	QS_ANSWER_BARE				/* a document without an envelope: itself */
 } QsAnswerKind;
 
 /*

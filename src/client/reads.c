@@ -1,12 +1,13 @@
 /*
  * reads.c
  *		The client's reads, but for the single query (query.c): each a table of its
- *		arguments and a decoder of its answer.
+ *		arguments, a decoder of its answer, and a twin that returns a ticket for it.
  *
  * Runs in backends.
  */
 #include "qdrant_sync.h"
 
+#include "client/async.h"
 #include "client/hits.h"
 #include "client/method.h"
 #include "common/rows_out.h"
@@ -489,3 +490,41 @@ qs_search_matrix_pairs(PG_FUNCTION_ARGS)
 	}
 	return (Datum) 0;
 }
+
+/* ---- tickets ---------------------------------------------------------- */
+
+static Datum
+begin_read(FunctionCallInfo fcinfo, const QsMethod *method, QsAnswerKind kind)
+{
+	QsRequest	request;
+	int64		ticket;
+
+	if (!qs_method_request(fcinfo, method, &request))
+		PG_RETURN_NULL();
+	ticket = qs_async_submit(&request, kind);
+	qs_server_free(unconstify(QsServer *, request.server));
+	PG_RETURN_INT64(ticket);
+}
+
+#define TWIN(function, method, kind) \
+	PG_FUNCTION_INFO_V1(function); \
+	Datum function(PG_FUNCTION_ARGS) \
+	{ \
+		return begin_read(fcinfo, &(method), kind); \
+	} \
+	extern Datum function(PG_FUNCTION_ARGS)
+
+TWIN(qs_info_async, info, QS_ANSWER_BARE);
+TWIN(qs_get_collections_async, get_collections, QS_ANSWER_DOCUMENT);
+TWIN(qs_get_collection_async, get_collection, QS_ANSWER_DOCUMENT);
+TWIN(qs_collection_exists_async, collection_exists, QS_ANSWER_DOCUMENT);
+TWIN(qs_get_aliases_async, get_aliases, QS_ANSWER_DOCUMENT);
+TWIN(qs_get_collection_aliases_async, get_collection_aliases, QS_ANSWER_DOCUMENT);
+TWIN(qs_retrieve_async, retrieve, QS_ANSWER_DOCUMENT);
+TWIN(qs_scroll_async, scroll, QS_ANSWER_POINTS);
+TWIN(qs_count_async, count, QS_ANSWER_DOCUMENT);
+TWIN(qs_facet_async, facet, QS_ANSWER_DOCUMENT);
+TWIN(qs_query_batch_points_async, query_batch_points, QS_ANSWER_DOCUMENT);
+TWIN(qs_query_points_groups_async, query_points_groups, QS_ANSWER_DOCUMENT);
+TWIN(qs_search_matrix_pairs_async, matrix_pairs, QS_ANSWER_DOCUMENT);
+TWIN(qs_search_matrix_offsets_async, matrix_offsets, QS_ANSWER_DOCUMENT);
