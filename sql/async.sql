@@ -42,3 +42,5 @@ DROP TABLE async_questions;
 SELECT qdrant_unmirror('async_products', drop_collection => true);
 DROP TABLE async_products;
 RESET qdrant_sync.server;
+SET client_min_messages = warning;
+DROP SERVER async_qdrant CASCADE;
