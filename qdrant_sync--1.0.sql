@@ -311,6 +311,26 @@ WHERE p.backfill_started IS NOT NULL AND NOT m.dropped
 	AND pg_catalog.has_table_privilege(m.relid, 'SELECT');
 GRANT SELECT ON qdrant_backfills TO PUBLIC;
 
+-- Of a prepared transaction only its own lock on its number leads from a lock to its name.
+CREATE VIEW qdrant_outboxes WITH (security_barrier) AS
+SELECT m.relid::regclass AS source, m.collection,
+	coalesce(pg_catalog.pg_relation_size(m.segment_a), 0) + coalesce(pg_catalog.pg_relation_size(m.segment_b), 0) AS bytes,
+	held.pid AS held_by_pid, held.gid AS held_by_prepared, held.since AS held_since
+FROM qdrant_internal.mirror m
+LEFT JOIN LATERAL (
+	SELECT l.pid, x.gid, coalesce(x.prepared, a.xact_start) AS since
+	FROM pg_catalog.pg_locks l
+	LEFT JOIN pg_catalog.pg_locks t ON l.pid IS NULL AND t.pid IS NULL AND t.locktype = 'transactionid'
+		AND t.virtualtransaction = l.virtualtransaction
+	LEFT JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = t.transactionid
+	LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+	WHERE l.locktype = 'relation' AND l.database = m.database AND l.relation IN (m.segment_a, m.segment_b)
+		AND l.mode = 'RowExclusiveLock' AND l.granted
+	ORDER BY since LIMIT 1) held ON true
+WHERE NOT m.dropped AND qdrant_internal.armed_here(m.system_identifier, m.database)
+	AND pg_catalog.has_table_privilege(m.relid, 'SELECT');
+GRANT SELECT ON qdrant_outboxes TO PUBLIC;
+
 CREATE FUNCTION qdrant_internal.verifications(OUT relid oid, OUT pid integer, OUT phase text, OUT done bigint,
 	OUT total bigint, OUT started timestamptz) RETURNS SETOF record
 LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_verifications';
@@ -360,6 +380,8 @@ COMMENT ON VIEW qdrant_mirrors IS
 'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
 COMMENT ON VIEW qdrant_backfills IS
 'Progress of the last pass over each mirrored table that the caller may read, in blocks of the table. fraction is from 0 to 1; finished is NULL while it runs.';
+COMMENT ON VIEW qdrant_outboxes IS
+'Outboxes of the mirrors of tables that the caller may read: bytes of both segments, and the oldest transaction that has written to them and has not ended: the session or the name of the prepared transaction, and since when it runs or is prepared (NULL where the caller may not see it). What was sent is thrown away when no transaction holds a segment any more; nothing else waits for it.';
 COMMENT ON VIEW qdrant_verifications IS
 'Sessions that run qdrant_verify now, on tables that the caller may read: pid, phase, and done of about total points or rows of that phase (total is NULL where it is not known). Of several sessions that verify one table, one is shown.';
 COMMENT ON VIEW qdrant_dead_letters IS

@@ -42,6 +42,7 @@ WHERE kind <> 'sync' OR database = current_database() ORDER BY kind;
 -- Its views are there and empty; anybody may read them.
 SELECT count(*) FROM qdrant_mirrors;
 SELECT count(*) FROM qdrant_backfills;
+SELECT count(*) FROM qdrant_outboxes;
 SELECT count(*) FROM qdrant_dead_letters;
 CREATE ROLE regress_qdrant_reader;
 SET ROLE regress_qdrant_reader;

@@ -97,3 +97,45 @@ def test_disk_stays_as_it_is_while_many_writers_go_on_without_qdrant(db, front):
     items.update("id = 3")
     items.wait()
     assert items.sent(since) == {"3"}
+
+
+def test_orphan_prepared_transactions_in_both_segments_are_named_and_stop_nobody(db):
+    """Hazard 13: neither segment can be emptied, and the mirror goes on, as do others."""
+    items = Items(db, rows=1000)
+    other = Items(db, "other", rows=10)
+    # Each pins what is the active segment then; the other one is used when it is full.
+    db.sql("CREATE PROCEDURE fill(times integer) LANGUAGE plpgsql AS $$ BEGIN FOR i IN 1..times LOOP "
+           "UPDATE items SET n = n + 1 WHERE id = i % 900 + 101; COMMIT; END LOOP; END $$")
+    segments = [name for name, in db.sql("SELECT unnest(ARRAY[segment_a, segment_b])::regclass::text "
+                                         "FROM qdrant_internal.mirror WHERE relid = 'items'::regclass")]
+
+    def locked():
+        return {name for name, in db.sql("SELECT relation::regclass::text FROM pg_locks WHERE pid IS NULL "
+                                         "AND relation::regclass::text = ANY(%s)", (segments,))}
+
+    db.sql("BEGIN; UPDATE items SET title = 'first' WHERE id = 1; PREPARE TRANSACTION 'first'")
+    held = locked()
+    assert len(held) == 1
+
+    def in_the_other():
+        db.sql("CALL fill(100)")
+        db.sql("BEGIN; UPDATE items SET title = 'second' WHERE id = 2; PREPARE TRANSACTION 'second'")
+        if len(locked()) == 2:
+            return True
+        db.sql("ROLLBACK PREPARED 'second'")
+        return False
+
+    wait_until(in_the_other, 30, lambda: f"both segments are pinned: {db.sql('SELECT * FROM qdrant_outboxes')}", 0.2)
+    assert db.sql("SELECT held_by_pid, held_by_prepared, held_since IS NOT NULL FROM qdrant_outboxes "
+                  "WHERE source = 'items'::regclass") == [(None, "first", True)]
+    db.sql("CALL fill(5000)")
+    assert db.one("SELECT bytes FROM qdrant_outboxes WHERE source = 'items'::regclass") <= (256 + 2 * 64) * 1024
+    items.insert(2001, 2010)
+    other.insert(11, 20)
+    other.converged()
+    items.converged(60)
+    db.sql("COMMIT PREPARED 'first'")
+    db.sql("ROLLBACK PREPARED 'second'")
+    items.converged(60)
+    wait_until(lambda: db.sql("SELECT sum(bytes), count(held_by_pid), count(held_by_prepared) FROM qdrant_outboxes") ==
+               [(0, 0, 0)], 60, lambda: f"both outboxes empty: {db.sql('SELECT * FROM qdrant_outboxes')}")
