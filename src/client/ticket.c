@@ -624,6 +624,19 @@ find_ended(const QsTicket *tickets, int n, TimestampTz *next, bool *worker)
 	return -1;
 }
 
+/* True once there has been no worker for long; *since is when that began, 0: there is one. */
+static bool
+worker_stays_away(TimestampTz *since, bool worker, TimestampTz now)
+{
+	if (worker)
+		*since = 0;
+	else if (*since == 0)
+		*since = now;
+	else
+		return TimestampDifferenceExceeds(*since, now, WORKER_ABSENT_MS);
+	return false;
+}
+
 QsTicketOutcome
 qs_ticket_wait_any(const QsTicket *tickets, int n, TimestampTz until, int *which)
 {
@@ -641,11 +654,7 @@ qs_ticket_wait_any(const QsTicket *tickets, int n, TimestampTz until, int *which
 		now = GetCurrentTimestamp();
 		if (now >= until)
 			return QS_TIMED_OUT;
-		if (worker)
-			absent_since = 0;
-		else if (absent_since == 0)
-			absent_since = now;
-		else if (TimestampDifferenceExceeds(absent_since, now, WORKER_ABSENT_MS))
+		if (worker_stays_away(&absent_since, worker, now))
 			return QS_NO_REQUEST_WORKER;
 		sleep_until(next, now, worker);
 	}
@@ -668,11 +677,7 @@ qs_ticket_wait(QsTicket ticket, TimestampTz until)
 		until = Min(until, deadline);
 		if (now >= until)
 			return QS_TIMED_OUT;
-		if (worker)
-			absent_since = 0;
-		else if (absent_since == 0)
-			absent_since = now;
-		else if (TimestampDifferenceExceeds(absent_since, now, WORKER_ABSENT_MS))
+		if (worker_stays_away(&absent_since, worker, now))
 			return QS_NO_REQUEST_WORKER;
 		sleep_until(until, now, worker);
 	}

@@ -11,6 +11,7 @@
  * trigger by hand: what is read here is checked by definition.c.
  */
 #include "qdrant_sync.h"
+#include "common/parse_json.h"
 #include "mirror/arguments.h"
 #include "mirror/select_list.h"
 
@@ -241,40 +242,17 @@ qs_arguments_text(const QsDefinition *definition)
 
 PG_FUNCTION_INFO_V1(qs_trigger_argument);
 
-/* Text that is no JSON is no error here: any owner could hide all mirrors with it. */
-static Jsonb *
-parse_quietly(const char *text)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Jsonb	   *volatile object = NULL;
-
-	PG_TRY();
-	{
-		object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-	}
-	PG_CATCH();
-	{
-		int			category = ERRCODE_TO_CATEGORY(geterrcode());
-
-		if (category != ERRCODE_DATA_EXCEPTION && category != ERRCODE_PROGRAM_LIMIT_EXCEEDED)
-			PG_RE_THROW();
-		MemoryContextSwitchTo(context);
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return object;
-}
-
 /*
  * Member of the definition in pg_trigger.tgargs, where each argument ends with a
  * zero byte: a text, or an object as JSON; NULL where it is neither or not there.
+ * Text that is no JSON is no error: any owner could hide all mirrors with it.
  */
 Datum
 qs_trigger_argument(PG_FUNCTION_ARGS)
 {
 	bytea	   *arguments = PG_GETARG_BYTEA_PP(0);
 	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	Jsonb	   *object = parse_quietly(pnstrdup(VARDATA_ANY(arguments), VARSIZE_ANY_EXHDR(arguments)));
+	Jsonb	   *object = qs_parse_json(pnstrdup(VARDATA_ANY(arguments), VARSIZE_ANY_EXHDR(arguments)));
 	JsonbValue	value;
 
 	if (object == NULL || !JB_ROOT_IS_OBJECT(object) ||

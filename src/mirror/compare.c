@@ -18,6 +18,7 @@
  * has to fit it to two units of a float.
  */
 #include "qdrant_sync.h"
+#include "common/parse_json.h"
 #include "mirror/compare.h"
 
 #include "lib/stringinfo.h"
@@ -142,37 +143,12 @@ escape(const char *text)
 	return out.data;
 }
 
-/* The parser touches nothing but memory, so that its errors may be caught here. */
-static Jsonb *
-parse(const char *text)
-{
-	MemoryContext context = CurrentMemoryContext;
-	Jsonb	   *volatile jsonb = NULL;
-
-	PG_TRY();
-	{
-		jsonb = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
-	}
-	PG_CATCH();
-	{
-		int			category = ERRCODE_TO_CATEGORY(geterrcode());
-
-		MemoryContextSwitchTo(context);
-		if (category != ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) &&
-			category != ERRCODE_TO_CATEGORY(ERRCODE_PROGRAM_LIMIT_EXCEEDED))
-			PG_RE_THROW();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	return jsonb;
-}
-
 Jsonb *
 qs_compare_parse(const char *text, bool escaped)
 {
 	const char *readable = escaped ? escape(text) : text;
 
-	return readable == NULL ? NULL : parse(readable);
+	return readable == NULL ? NULL : qs_parse_json(readable);
 }
 
 JsonbValue *

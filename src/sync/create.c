@@ -148,7 +148,24 @@ created(void *arg, const QsHttpOutcome *outcome)
 		qs_task_succeeded(task);	/* looked at again, for its indexes */
 }
 
-/* True where the dimension of every vector is known: as it was defined, or from a row. */
+/* As they were defined, or from a row. */
+static void
+look_for_dimensions(QsTask *task, volatile bool *all, volatile bool *unusable)
+{
+	for (int i = 0; i < list_length(task->definition->vectors); i++)
+	{
+		const QsVectorSpec *spec = &task->definition->specs[i];
+
+		if (spec->kind == QS_SPARSE)
+			continue;
+		task->dimensions[i] = spec->size > 0 ? spec->size :
+			qs_reader_find_dimension(task->reader, i, task->rows_skipped);
+		*unusable = *unusable || task->dimensions[i] < 0;
+		*all = *all && task->dimensions[i] > 0;
+	}
+}
+
+/* True where the dimension of every vector is known. */
 static bool
 find_dimensions(QsTask *task)
 {
@@ -162,19 +179,7 @@ find_dimensions(QsTask *task)
 	PG_TRY();
 	{
 		locked = ConditionalLockRelationOid(task->row.relid, AccessShareLock);
-		for (int i = 0; i < list_length(task->definition->vectors); i++)
-		{
-			const QsVectorSpec *spec = &task->definition->specs[i];
-
-			if (spec->kind == QS_SPARSE)
-				continue;
-			task->dimensions[i] = spec->size;
-			if (task->dimensions[i] == 0)
-				task->dimensions[i] = qs_reader_find_dimension(task->reader, i,
-																 task->rows_skipped);
-			unusable = unusable || task->dimensions[i] < 0;
-			all = all && task->dimensions[i] > 0;
-		}
+		look_for_dimensions(task, &all, &unusable);
 	}
 	PG_CATCH();
 	{

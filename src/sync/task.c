@@ -555,12 +555,23 @@ passes(int sqlerrcode)
 		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
 }
 
-/* Its key's file cannot be read, for the moment perhaps. */
 static void
-wait_for_endpoint(QsTask *task)
+prepare_later(QsTask *task, const char *error)
 {
-	qs_task_show_error(task, task->endpoint->error);
+	qs_task_show_error(task, error);
 	task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
+}
+
+/* Until the table changes, or somebody resumes the mirror. */
+static void
+fail_definition(QsTask *task, const ErrorData *error)
+{
+	if (error->hint != NULL)
+		qs_task_fail(task, "%s (%s)", error->message, error->hint);
+	else
+		qs_task_fail(task, "%s", error->message);
+	task->definition_failed = true;
+	task->stale = false;
 }
 
 /* Table, definition and endpoint as they are now; false: not in this turn. */
@@ -587,7 +598,7 @@ prepare(QsTask *task)
 			if (!usable && !task->endpoint->error_passes)
 				qs_task_fail(task, "%s", task->endpoint->error);
 			else if (!usable)
-				wait_for_endpoint(task);
+				prepare_later(task, task->endpoint->error);
 		}
 		else
 			task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
@@ -603,19 +614,9 @@ prepare(QsTask *task)
 		return usable;
 	}
 	if (passes(error->sqlerrcode))
-	{
-		qs_task_show_error(task, error->message);
-		task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
-	}
+		prepare_later(task, error->message);
 	else
-	{
-		if (error->hint != NULL)
-			qs_task_fail(task, "%s (%s)", error->message, error->hint);
-		else
-			qs_task_fail(task, "%s", error->message);
-		task->definition_failed = true;
-		task->stale = false;
-	}
+		fail_definition(task, error);
 	FreeErrorData(error);
 	return false;
 }
