@@ -133,6 +133,7 @@ static double *
 array_numbers(ArrayType *array, int *n)
 {
 	Oid			type = ARR_ELEMTYPE(array);
+	Oid			base = getBaseType(type);
 	int16		length;
 	bool		by_value;
 	char		align;
@@ -147,7 +148,7 @@ array_numbers(ArrayType *array, int *n)
 	{
 		if (nulls[i])
 			refuse("element %d of the query vector is NULL", i + 1);
-		numbers[i] = number_of(elements[i], getBaseType(type));
+		numbers[i] = number_of(elements[i], base);
 	}
 	return numbers;
 }
