@@ -1,6 +1,7 @@
 """test/run, after the set-up: pg_regress, isolation specs and pytest on each version, and one closing line."""
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -210,11 +211,7 @@ def run_pytest(paths, version, args, names, counts, *more):
                 raise
             print(f"FAILED  pytest on {version}: took longer than {PYTEST_LIMIT} s", flush=True)
             counts.failed += 1
-        if result.exists():
-            counts.add(json.loads(result.read_text()))
-        elif process.returncode != 0:
-            print(f"FAILED  pytest on {version} ended with {process.returncode}", flush=True)
-            counts.failed += 1
+        add_counts(result, f"pytest on {version}", process, counts)
 
 
 def end(process, patience=60):
@@ -248,11 +245,47 @@ def run_version(version, args, names, front, counts):
 
 def run_all(args, front, counts):
     wanted = args.pg or [system_version(), *(v for v in WHEEL_VERSIONS if v != system_version())]
-    for version in wanted:
-        if version in available_versions():
+    for version in [v for v in wanted if v not in available_versions()]:
+        counts.skip(f"everything on PostgreSQL {version}: it could not be set up here")
+        wanted.remove(version)
+    # The collections of a real server are one name space, so there one version waits for another.
+    alone = len(wanted) if args.pg or os.environ.get("QDRANT_URL") else 1
+    with beside(wanted[alone:], args, counts):
+        for version in wanted[:alone]:
             run_version(version, args, [], front, counts)
-        else:
-            counts.skip(f"everything on PostgreSQL {version}: it could not be set up here")
+
+
+@contextlib.contextmanager
+def beside(versions, args, counts):
+    """Runs other versions in a process of their own meanwhile, as nearly all tests wait; what they say is printed afterwards."""
+    if not versions:
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="qs-beside-") as directory:
+        result, said = Path(directory) / "counts", Path(directory) / "said"
+        command = [sys.executable, __file__, "--seed", args.seed, "--minutes", args.minutes, "--counts", result,
+                   *(f"--pg={version}" for version in versions)]
+        with said.open("w") as output:
+            process = subprocess.Popen(list(map(str, command)), stdin=subprocess.DEVNULL, stdout=output,
+                                       stderr=subprocess.STDOUT, start_new_session=True)
+        try:
+            yield
+            process.wait(PYTEST_LIMIT)
+        except subprocess.TimeoutExpired:
+            print(f"FAILED  PostgreSQL {' and '.join(versions)}: took longer than {PYTEST_LIMIT} s", flush=True)
+            counts.failed += 1
+        finally:
+            end(process)
+            print(said.read_text(), end="", flush=True)
+        add_counts(result, f"the tests on PostgreSQL {' and '.join(versions)}", process, counts)
+
+
+def add_counts(result, what, process, counts):
+    if result.exists():
+        counts.add(json.loads(result.read_text()))
+    elif process.returncode != 0:
+        print(f"FAILED  {what} ended with {process.returncode}", flush=True)
+        counts.failed += 1
 
 
 def run_named(args, front, counts):
@@ -279,6 +312,7 @@ def parse_args():
     parser.add_argument("--accept", action="store_true", help="take the output of sql/ and specs/ as the expected one")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
     parser.add_argument("--minutes", type=float, default=0.5, help="how long each randomised test goes on")
+    parser.add_argument("--counts", type=Path, help=argparse.SUPPRESS)  # of the run beside, whose closing line is not the last
     return parser.parse_args()
 
 
@@ -289,7 +323,8 @@ def main():
         signal.signal(number, signal.default_int_handler)
     started = time.monotonic()
     counts = Counts()
-    print(f"seed {args.seed}", flush=True)
+    if not args.counts:
+        print(f"seed {args.seed}", flush=True)
     try:
         with FrontHandle() as front:
             (run_named if args.names else run_all)(args, front, counts)
@@ -298,6 +333,9 @@ def main():
         counts.failed += 1
     finally:
         remove_abandoned()
+    if args.counts:
+        args.counts.write_text(json.dumps(asdict(counts)))
+        return
     print(f"{time.monotonic() - started:.0f} s, seed {args.seed}", flush=True)
     tail = f", {counts.skipped} skipped" if counts.skipped else ""
     print(f"{counts.passed} passed, {counts.failed} failed{tail}", flush=True)
