@@ -107,6 +107,23 @@ typedef Oid RelFileNumber;
 #define qs_random32() ((uint32) random())
 #endif
 
+/* 16 lets what the JSON parser calls stop it, and raises nothing itself; 17 has another lexer. */
+#if PG_VERSION_NUM >= 160000
+#define qs_json_action JsonParseErrorType
+#define QS_JSON_GO_ON return JSON_SUCCESS
+#else
+#define qs_json_action void
+#define QS_JSON_GO_ON return
+#define JSON_UNICODE_UNTRANSLATABLE JSON_UNICODE_HIGH_ESCAPE
+#endif
+#if PG_VERSION_NUM >= 170000
+#define qs_json_lexer(text, length) \
+	makeJsonLexContextCstringLen(NULL, text, length, GetDatabaseEncoding(), true)
+#else
+#define qs_json_lexer(text, length) \
+	makeJsonLexContextCstringLen(unconstify(char *, text), length, GetDatabaseEncoding(), true)
+#endif
+
 /* libcurl: what http.c asks for by name and older ones lack (curlver.h is macros only). */
 #include <curl/curlver.h>
 #if LIBCURL_VERSION_NUM < 0x074200

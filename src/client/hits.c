@@ -3,14 +3,15 @@
  *		Decodes points with PostgreSQL's own JSON parser: exact, and several times
  *		faster than jansson (hazard R12).
  *
- * Runs in backends; holds no ticket.  The usual way parses the whole answer at
- * once.  Only where that meets a character that jsonb or the database's encoding
- * cannot hold is the answer cut into points, to find and name the one.
+ * Runs in backends; holds no ticket.  The usual way is points_reader.c's.  Only
+ * where that meets a character that jsonb or the database's encoding cannot hold
+ * is the answer cut into points, to find and name the one.
  */
 #include "qdrant_sync.h"
 
 #include "capture/point_id.h"
 #include "client/hits.h"
+#include "client/points_reader.h"
 #include "lib/stringinfo.h"
 
 #include <float.h>
@@ -23,9 +24,6 @@
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 
-/* The largest double below 2^63: no bigint overflows, and no collection gets there. */
-#define MAX_VERSION 9223372036854774784.0
-
 QS_NORETURN static void
 not_understood(const QsServer *server)
 {
@@ -37,9 +35,25 @@ not_understood(const QsServer *server)
 }
 
 /*
- * NULL where the text holds a character that cannot be stored.  The parser
- * touches nothing but memory, so that its errors may be caught here.
+ * What the parser raised, where that is the text's fault.  Comes back where a
+ * character cannot be stored.  The parser touches nothing but memory, so that its
+ * errors may be caught.
  */
+static void
+forget_error(const QsServer *server, MemoryContext context)
+{
+	int			code = geterrcode();
+
+	MemoryContextSwitchTo(context);
+	if (code != ERRCODE_UNTRANSLATABLE_CHARACTER && code != ERRCODE_INVALID_TEXT_REPRESENTATION &&
+		code != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE)
+		PG_RE_THROW();
+	FlushErrorState();
+	if (code != ERRCODE_UNTRANSLATABLE_CHARACTER)
+		not_understood(server);
+}
+
+/* NULL where the text holds a character that cannot be stored. */
 static Jsonb *
 parse(const QsServer *server, const char *text)
 {
@@ -52,15 +66,7 @@ parse(const QsServer *server, const char *text)
 	}
 	PG_CATCH();
 	{
-		int			code = geterrcode();
-
-		MemoryContextSwitchTo(context);
-		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER && code != ERRCODE_INVALID_TEXT_REPRESENTATION &&
-			code != ERRCODE_NUMERIC_VALUE_OUT_OF_RANGE)
-			PG_RE_THROW();
-		FlushErrorState();
-		if (code != ERRCODE_UNTRANSLATABLE_CHARACTER)
-			not_understood(server);
+		forget_error(server, context);
 	}
 	PG_END_TRY();
 	return jsonb;
@@ -128,7 +134,7 @@ decode_point(const QsServer *server, JsonbContainer *point, QsHit *hit)
 	hit->has_score = number_member(server, point, "score", FLT_MAX, &number, &rounded);
 	if (hit->has_score)
 		hit->score = (float) rounded;
-	hit->has_version = number_member(server, point, "version", MAX_VERSION, &number, &rounded);
+	hit->has_version = number_member(server, point, "version", QS_MAX_VERSION, &number, &rounded);
 	if (hit->has_version)
 		hit->version = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
 	hit->payload = member(point, "payload");
@@ -139,33 +145,23 @@ decode_point(const QsServer *server, JsonbContainer *point, QsHit *hit)
 
 /* ---- the usual way ---------------------------------------------------- */
 
-static QsHit *
-decode_whole(const QsServer *server, Jsonb *jsonb, int *n)
+/* False where the text holds a character that cannot be stored. */
+static bool
+read_points(const QsServer *server, const QsAnswer *answer, QsHit **hits, int *n)
 {
-	JsonbValue	result;
-	JsonbValue	points;
-	JsonbContainer *array;
-	QsHit	   *hits;
+	MemoryContext context = CurrentMemoryContext;
+	volatile bool read = false;
 
-	if (!JB_ROOT_IS_OBJECT(jsonb) ||
-		getKeyJsonValueFromContainer(&jsonb->root, "result", 6, &result) == NULL ||
-		result.type != jbvBinary || !JsonContainerIsObject(result.val.binary.data) ||
-		getKeyJsonValueFromContainer(result.val.binary.data, "points", 6, &points) == NULL ||
-		points.type != jbvBinary || !JsonContainerIsArray(points.val.binary.data))
-		not_understood(server);
-	array = points.val.binary.data;
-	*n = JsonContainerSize(array);
-	hits = palloc_extended((*n + 1) * sizeof(QsHit), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
-	for (int i = 0; i < *n; i++)
+	PG_TRY();
 	{
-		JsonbValue *point = getIthJsonbValueFromContainer(array, i);
-
-		if (point->type != jbvBinary || !JsonContainerIsObject(point->val.binary.data))
-			not_understood(server);
-		decode_point(server, point->val.binary.data, &hits[i]);
-		pfree(point);
+		read = qs_read_points(server, answer->body, answer->length, hits, n);
 	}
-	return hits;
+	PG_CATCH();
+	{
+		forget_error(server, context);
+	}
+	PG_END_TRY();
+	return read;
 }
 
 /* ---- point by point --------------------------------------------------- */
@@ -286,11 +282,11 @@ decode_one_by_one(const QsServer *server, const char *text, int *n)
 QsHit *
 qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n)
 {
-	Jsonb	   *jsonb = parse(server, answer->body);
+	QsHit	   *hits;
 
-	if (jsonb == NULL)
-		return decode_one_by_one(server, answer->body, n);
-	return decode_whole(server, jsonb, n);
+	if (read_points(server, answer, &hits, n))
+		return hits;
+	return decode_one_by_one(server, answer->body, n);
 }
 
 void

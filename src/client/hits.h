@@ -8,6 +8,9 @@
 #include "client/request.h"
 #include "utils/jsonb.h"
 
+/* The largest double below 2^63: no bigint overflows, and no collection gets there. */
+#define QS_MAX_VERSION 9223372036854774784.0
+
 typedef struct QsHit
 {
 	char	   *id;				/* digits or a uuid */

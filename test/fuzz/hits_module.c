@@ -1,12 +1,13 @@
 /*
  * hits_module.c
- *		fuzz_hits(seed, n): src/client/hits.c before n changes of an answer, in a
+ *		fuzz_hits(seed, n): src/client/hits.c and points_reader.c before n changes of an answer, in a
  *		backend, since PostgreSQL's parser is there only.
  *
  * A library of its own, for tests.  Each text ends where its memory does: one byte
  * further is a segmentation fault.  Undefined behaviour is a trap.
  */
 #include "../../src/client/hits.c"
+#include "../../src/client/points_reader.c"
 
 #include <sys/mman.h>
 #include <unistd.h>

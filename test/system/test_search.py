@@ -363,9 +363,10 @@ def raw(db):
     (b'{"result":true,"status":"ok","time":0}', psycopg.errors.ProtocolViolation),
     (b'<html>hello</html>', psycopg.errors.ProtocolViolation),
     (b'', psycopg.errors.ProtocolViolation),
-    (b'[' * 1_000_000, psycopg.errors.StatementTooComplex),
+    (b'[' * 1_000_000, psycopg.errors.ProtocolViolation),
+    (b'{"result":{"points":[{"id":1,"payload":' + b'[' * 1_000_000, psycopg.errors.StatementTooComplex),
 ], ids=["bytes that are no UTF-8", "a raw NUL", "cut off", "a number as point", "a point without id",
-        "another document", "HTML", "nothing", "too deep"])
+        "another document", "HTML", "nothing", "brackets", "too deep a payload"])
 def test_answers_that_are_not_qdrants(db, raw, body, error):
     raw(body)
     with pytest.raises(error):
