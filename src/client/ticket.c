@@ -339,14 +339,18 @@ wake(int proc_number)
 		SetLatch(&ProcGlobal->allProcs[proc_number].procLatch);
 }
 
-static void
+/*
+ * Returns who is to be woken, after the lock is released: who wakes before that
+ * finds it taken, and sleeps again.
+ */
+static int
 make_done(Slot *slot, QsTicketOutcome outcome, int status, const char *error)
 {
 	slot->outcome = outcome;
 	slot->status = status;
 	strlcpy(slot->error, error ? error : "", sizeof(slot->error));
 	set_state(slot, TICKET_DONE, false);
-	wake(slot->proc_number);
+	return slot->proc_number;
 }
 
 /* ---- bytes, by who alone has the slot --------------------------------- */
@@ -797,7 +801,7 @@ sweep_slots(void)
 		Slot	   *slot = &slots[i];
 
 		if (slot->state == TICKET_RUNNING)
-			make_done(slot, QS_WORKER_RESTARTED, 0, NULL);
+			wake(make_done(slot, QS_WORKER_RESTARTED, 0, NULL));
 		else if (slot->state == TICKET_QUEUED || slot->state == TICKET_ABANDONED)
 		{
 			set_state(slot, slot->state, false);
@@ -899,6 +903,7 @@ qs_ticket_start(QsTicket ticket, QsTicketWork *work)
 	TimestampTz now = GetCurrentTimestamp();
 	Slot	   *slot;
 	bool		started = false;
+	int			owner = -1;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	slot = slot_of(ticket);
@@ -912,9 +917,10 @@ qs_ticket_start(QsTicket ticket, QsTicketWork *work)
 			describe_work(slot, work);
 		}
 		else
-			make_done(slot, QS_TIMED_OUT, 0, NULL);
+			owner = make_done(slot, QS_TIMED_OUT, 0, NULL);
 	}
 	LWLockRelease(&control->lock);
+	wake(owner);
 	return started;
 }
 
@@ -980,6 +986,7 @@ qs_ticket_end(QsTicket ticket, QsTicketOutcome outcome, int status, const char *
 {
 	Slot	   *slot;
 	bool		abandoned = false;
+	int			owner = -1;
 
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	slot = slot_of(ticket);
@@ -987,11 +994,12 @@ qs_ticket_end(QsTicket ticket, QsTicketOutcome outcome, int status, const char *
 	{
 		abandoned = slot->state == TICKET_ABANDONED;
 		if (!abandoned)
-			make_done(slot, outcome, status, error);
+			owner = make_done(slot, outcome, status, error);
 		else if (!slot->given)
 			set_state(slot, TICKET_ABANDONED, true);
 	}
 	LWLockRelease(&control->lock);
+	wake(owner);
 	if (abandoned)
 		free_slot(slot);
 }
@@ -1003,7 +1011,7 @@ qs_ticket_expire(TimestampTz now)
 	for (int i = 0; i < qs_max_tickets; i++)
 	{
 		if (slots[i].state == TICKET_QUEUED && slots[i].deadline <= now)
-			make_done(&slots[i], QS_TIMED_OUT, 0, NULL);
+			wake(make_done(&slots[i], QS_TIMED_OUT, 0, NULL));
 	}
 	LWLockRelease(&control->lock);
 }
