@@ -196,7 +196,8 @@ def run_pytest(paths, version, args, names, counts, *more):
         plugins = ("-p", "no:terminal", "-p", "no:cacheprovider", "-p", "no:timeout", "-p", "harness.report",
                    "-o", "tmp_path_retention_policy=none")
         command = [sys.executable, "-m", "pytest", *plugins,
-                   "-c", os.devnull, "--rootdir", places.ROOT / "test", "--counts", result, "--label", f"{version} ",
+                   "-c", os.devnull, "--rootdir", places.ROOT / "test", "--basetemp", Path(directory) / "tmp",
+                   "--counts", result, "--label", f"{version} ",
                    "--pg", version, "--seed", args.seed, "--minutes", args.minutes,
                    *(f"--name={name}" for name in names), *more, *paths]
         env = {**os.environ, "PYTHONPATH": str(places.ROOT / "test")}
