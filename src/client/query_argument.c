@@ -70,21 +70,42 @@ refuse(const char *format,...)
 /* ---- numbers ---------------------------------------------------------- */
 
 static void
-append_numbers(StringInfo out, const double *values, int n)
+check_dimension(int n)
 {
-	int			bad;
-
 	if (n == 0)
 		refuse("query vector is empty");
 	if (n > QS_MAX_DIMENSION)
 		refuse("query vector has %d elements, and Qdrant takes at most %d", n, QS_MAX_DIMENSION);
-	if (qs_append_doubles(out, values, n, &bad))
-		return;
-	if (isnan(values[bad]))
-		refuse("element %d of the query vector is NaN", bad + 1);
-	if (isinf(values[bad]))
-		refuse("element %d of the query vector is infinite", bad + 1);
-	refuse("element %d of the query vector is %g, beyond a 32-bit float", bad + 1, values[bad]);
+}
+
+QS_NORETURN static void
+refuse_number(int at, double value)
+{
+	if (isnan(value))
+		refuse("element %d of the query vector is NaN", at + 1);
+	if (isinf(value))
+		refuse("element %d of the query vector is infinite", at + 1);
+	refuse("element %d of the query vector is %g, beyond a 32-bit float", at + 1, value);
+}
+
+static void
+append_numbers(StringInfo out, const double *values, int n)
+{
+	int			bad;
+
+	check_dimension(n);
+	if (!qs_append_doubles(out, values, n, &bad))
+		refuse_number(bad, values[bad]);
+}
+
+static void
+append_floats(StringInfo out, const float *values, int n)
+{
+	int			bad;
+
+	check_dimension(n);
+	if (!qs_append_floats(out, values, n, &bad))
+		refuse_number(bad, values[bad]);
 }
 
 /* indices count from 0. */
@@ -167,9 +188,16 @@ static void
 append_array(StringInfo out, ArrayType *array)
 {
 	int			n;
-	double	   *numbers = array_numbers(array, &n);
+	double	   *numbers;
 	int			width;
 
+	/* The usual case, without a copy. */
+	if (ARR_ELEMTYPE(array) == FLOAT4OID && ARR_NDIM(array) == 1 && !array_contains_nulls(array))
+	{
+		append_floats(out, (float *) ARR_DATA_PTR(array), ARR_DIMS(array)[0]);
+		return;
+	}
+	numbers = array_numbers(array, &n);
 	if (ARR_NDIM(array) > 2)
 		refuse("query is an array of %d dimensions", ARR_NDIM(array));
 	if (ARR_NDIM(array) < 2)
@@ -216,7 +244,7 @@ append_vector(StringInfo out, Datum value, QsPgvector type)
 
 	if (!qs_pgvector_floats(PG_DETOAST_DATUM(value), type, &values, &n))
 		refuse_storage();
-	append_numbers(out, doubles_of(values, n), n);
+	append_floats(out, values, n);
 }
 
 static void
