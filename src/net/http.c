@@ -382,11 +382,17 @@ set_timer(CURLM *multi, long timeout, void *arg)
 
 /* Plain http stays with 1.1. */
 static long
-http_version(bool no_http2)
+http_version_for(unsigned int curl, bool no_http2)
 {
-	if (!no_http2 && qs_curl_http2_works(curl_version_info(CURLVERSION_NOW)->version_num))
+	if (!no_http2 && qs_curl_http2_works(curl))
 		return CURL_HTTP_VERSION_2TLS;
 	return CURL_HTTP_VERSION_1_1;
+}
+
+static long
+http_version(bool no_http2)
+{
+	return http_version_for(curl_version_info(CURLVERSION_NOW)->version_num, no_http2);
 }
 
 /* Options that no request changes.  False: libcurl is out of memory, or too old. */

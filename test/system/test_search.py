@@ -329,6 +329,11 @@ class RawServer:
             body += connection.recv(65536)
         return head + b"\r\n\r\n" + body
 
+    def say(self, body, status="200 OK", kind="application/json"):
+        """The body of all answers from now on."""
+        self._answer = (f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
+                        "Connection: close\r\n\r\n").encode() + body
+
     def close(self):
         # Also wakes the thread that waits for a connection.
         with contextlib.suppress(OSError):
@@ -342,8 +347,8 @@ def raw(db):
     servers = []
 
     def start(body, status="200 OK", kind="application/json"):
-        head = f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
-        servers.append(RawServer(head.encode() + body))
+        servers.append(RawServer(b""))
+        servers[-1].say(body, status, kind)
         db.sql(f"DROP SERVER IF EXISTS raw CASCADE; CREATE SERVER raw FOREIGN DATA WRAPPER qdrant_fdw "
                f"OPTIONS (url '{servers[-1].url}')")
         return servers[-1]

@@ -703,6 +703,20 @@ def test_idle_connections_are_closed(serve, driver):
     assert driver.call("PUT", server.url, body=10).status == 200
 
 
+def test_a_connection_that_the_server_is_about_to_close_is_not_used_again(serve, driver):
+    """Hazard R11: Qdrant closes after 5 s of idleness, and libcurl counts whole seconds only."""
+    server, busy = serve(always(OK)), serve(lambda server, stream, number: stream.hold(server))
+    number = driver.submit("POST", busy.url, body=10, ms=NEVER)    # while something runs, idle ones are not closed
+    for _ in range(2):
+        assert driver.call("POST", server.url, body=10, read=True).status == 200
+    assert server.accepted == 1
+    time.sleep(4.1)
+    assert server.open == 1
+    assert driver.call("POST", server.url, body=10, read=True).status == 200
+    assert server.accepted == 2
+    driver.cancel(number)
+
+
 def test_waiting_costs_nothing(serve, driver):
     server = serve(lambda server, stream, number: stream.hold(server))
     number = driver.submit("PUT", server.url, body=10, ms=NEVER)
