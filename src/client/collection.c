@@ -8,9 +8,9 @@
 #include "qdrant_sync.h"
 
 #include "client/call_arguments.h"
+#include "client/hits.h"
 #include "client/method.h"
 #include "client/rights.h"
-#include "net/qdrant_json.h"
 #include "utils/builtins.h"
 
 PG_FUNCTION_INFO_V1(qs_create_collection);
@@ -112,11 +112,14 @@ static const QsMethod delete_vector_name = {"DELETE", "/vectors", true, QS_RIGHT
 static bool
 is_done(QsRequest *request)
 {
-	QsAnswer   *answer = qs_method_send(request);
-	QsEnvelope	envelope;
+	Jsonb	   *result = qs_method_result(request);
+	JsonbValue *value = NULL;
 
-	qs_json_envelope(answer->body, answer->length, &envelope);
-	return envelope.result_true;
+	if (JB_ROOT_IS_SCALAR(result))
+		value = getIthJsonbValueFromContainer(&result->root, 0);
+	if (value == NULL || value->type != jbvBool)
+		qs_answer_not_understood(request->server);
+	return value->val.boolean;
 }
 
 static Datum
@@ -217,7 +220,7 @@ document(FunctionCallInfo fcinfo, const QsMethod *method)
 	QsRequest	request;
 
 	qs_method_request(fcinfo, method, &request);
-	return JsonbPGetDatum(qs_method_result(&request));
+	return JsonbPGetDatum(qs_method_object(&request));
 }
 
 Datum

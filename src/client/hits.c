@@ -105,6 +105,27 @@ number_member(const QsServer *server, JsonbContainer *point, const char *key, do
 	return true;
 }
 
+char *
+qs_answer_id(const QsServer *server, const JsonbValue *id)
+{
+	char	   *text = NULL;
+	bool		is_id = false;
+
+	if (id->type == jbvString)
+	{
+		text = pnstrdup(id->val.string.val, id->val.string.len);
+		is_id = qs_is_uuid(text, id->val.string.len);
+	}
+	else if (id->type == jbvNumeric)
+	{
+		text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(id->val.numeric)));
+		is_id = qs_is_unsigned_integer(text, (int) strlen(text));
+	}
+	if (!is_id)
+		not_understood(server);
+	return text;
+}
+
 static void
 decode_id(const QsServer *server, JsonbContainer *point, QsHit *hit)
 {
@@ -113,15 +134,19 @@ decode_id(const QsServer *server, JsonbContainer *point, QsHit *hit)
 	if (getKeyJsonValueFromContainer(point, "id", 2, &id) == NULL)
 		not_understood(server);
 	hit->is_uuid = id.type == jbvString;
-	if (id.type == jbvString)
-		hit->id = pnstrdup(id.val.string.val, id.val.string.len);
-	else if (id.type == jbvNumeric)
-		hit->id = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(id.val.numeric)));
-	else
-		not_understood(server);
-	if (!(hit->is_uuid ? qs_is_uuid(hit->id, id.val.string.len) :
-		  qs_is_unsigned_integer(hit->id, (int) strlen(hit->id))))
-		not_understood(server);
+	hit->id = qs_answer_id(server, &id);
+}
+
+bool
+qs_answer_score(const QsServer *server, JsonbContainer *object, float *score)
+{
+	Numeric		number;
+	double		rounded;
+
+	if (!number_member(server, object, "score", FLT_MAX, &number, &rounded))
+		return false;
+	*score = (float) rounded;
+	return true;
 }
 
 static void
@@ -131,9 +156,7 @@ decode_point(const QsServer *server, JsonbContainer *point, QsHit *hit)
 	double		rounded;
 
 	decode_id(server, point, hit);
-	hit->has_score = number_member(server, point, "score", FLT_MAX, &number, &rounded);
-	if (hit->has_score)
-		hit->score = (float) rounded;
+	hit->has_score = qs_answer_score(server, point, &hit->score);
 	hit->has_version = number_member(server, point, "version", QS_MAX_VERSION, &number, &rounded);
 	if (hit->has_version)
 		hit->version = DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(number)));
@@ -266,13 +289,65 @@ decode_text(const QsServer *server, const char *text, QsHit *hit)
 						hit->id)));
 }
 
+/* The array of points. */
+static JsonbContainer *
+points_of(const QsServer *server, Jsonb *jsonb)
+{
+	JsonbValue	result;
+	JsonbValue	points;
+
+	if (!JB_ROOT_IS_OBJECT(jsonb) ||
+		getKeyJsonValueFromContainer(&jsonb->root, "result", 6, &result) == NULL ||
+		result.type != jbvBinary || !JsonContainerIsObject(result.val.binary.data) ||
+		getKeyJsonValueFromContainer(result.val.binary.data, "points", 6, &points) == NULL ||
+		points.type != jbvBinary || !JsonContainerIsArray(points.val.binary.data))
+		not_understood(server);
+	return points.val.binary.data;
+}
+
+/* Without the name of a point whose character was replaced. */
+static QsHit *
+decode_whole(const QsServer *server, Jsonb *jsonb, int *n)
+{
+	JsonbContainer *array = points_of(server, jsonb);
+	QsHit	   *hits;
+
+	*n = JsonContainerSize(array);
+	hits = palloc_extended((*n + 1) * sizeof(QsHit), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int i = 0; i < *n; i++)
+	{
+		JsonbValue *point = getIthJsonbValueFromContainer(array, i);
+
+		if (point->type != jbvBinary || !JsonContainerIsObject(point->val.binary.data))
+			not_understood(server);
+		decode_point(server, point->val.binary.data, &hits[i]);
+	}
+	return hits;
+}
+
+/* How many points there are, and that the answer is one of points at all. */
+static int
+count_points(const QsServer *server, const char *text)
+{
+	bool		found;
+	Jsonb	   *jsonb = parse(server, replace_escapes(text, true, &found));
+
+	if (jsonb == NULL)
+		not_understood(server);
+	return JsonContainerSize(points_of(server, jsonb));
+}
+
+/* NULL where the text has other arrays of objects at the depth of the points. */
 static QsHit *
 decode_one_by_one(const QsServer *server, const char *text, int *n)
 {
 	List	   *points = cut_points(text);
-	QsHit	   *hits = palloc0((list_length(points) + 1) * sizeof(QsHit));
+	QsHit	   *hits;
 	ListCell   *lc;
 
+	if (list_length(points) != count_points(server, text))
+		return NULL;
+	hits = palloc0((list_length(points) + 1) * sizeof(QsHit));
 	*n = 0;
 	foreach(lc, points)
 		decode_text(server, lfirst(lc), &hits[(*n)++]);
@@ -286,7 +361,10 @@ qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n)
 
 	if (read_points(server, answer, &hits, n))
 		return hits;
-	return decode_one_by_one(server, answer->body, n);
+	hits = decode_one_by_one(server, answer->body, n);
+	if (hits == NULL)
+		hits = decode_whole(server, qs_answer_document(server, answer), n);
+	return hits;
 }
 
 void
@@ -322,6 +400,8 @@ qs_answer_document(const QsServer *server, const QsAnswer *answer)
 				(errcode(ERRCODE_UNTRANSLATABLE_CHARACTER),
 				 errmsg("answer of Qdrant server \"%s\" has the character \\u0000, which is replaced: jsonb cannot hold it",
 						server->name)));
+	if (!JB_ROOT_IS_OBJECT(jsonb))
+		not_understood(server);
 	return jsonb;
 }
 
@@ -331,8 +411,8 @@ qs_answer_result(const QsServer *server, const QsAnswer *answer)
 	Jsonb	   *document = qs_answer_document(server, answer);
 	JsonbValue	result;
 
-	if (!JB_ROOT_IS_OBJECT(document) ||
-		getKeyJsonValueFromContainer(&document->root, "result", 6, &result) == NULL)
+	if (getKeyJsonValueFromContainer(&document->root, "result", 6, &result) == NULL ||
+		result.type == jbvNull)
 		not_understood(server);
 	return JsonbValueToJsonb(&result);
 }

@@ -39,15 +39,21 @@ extern QsHit *qs_hits_decode(const QsServer *server, const QsAnswer *answer, int
 extern void qs_hit_columns(const QsHit *hit, Datum *values, bool *nulls);
 
 /*
- * The member result of an answer.  ERROR 08P01 where there is none; characters as
- * above, without a name.
+ * The member result of an answer.  ERROR 08P01 where there is none, or null;
+ * characters as above, without a name.
  */
 extern Jsonb *qs_answer_result(const QsServer *server, const QsAnswer *answer);
 
 /* One point, an object. */
 extern void qs_hit_decode(const QsServer *server, JsonbContainer *point, QsHit *hit);
 
-/* Any answer, whole; characters as above. */
+/* Parts of an answer.  ERROR 08P01 where they are anything else. */
+extern char *qs_answer_id(const QsServer *server, const JsonbValue *id);
+
+/* The member score of an object; false: there is none, or null. */
+extern bool qs_answer_score(const QsServer *server, JsonbContainer *object, float *score);
+
+/* An answer, which is an object, whole; characters as above. */
 extern Jsonb *qs_answer_document(const QsServer *server, const QsAnswer *answer);
 
 /* ERROR 08P01 */

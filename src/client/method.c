@@ -328,3 +328,13 @@ qs_method_result(QsRequest *request)
 
 	return qs_answer_result(request->server, answer);
 }
+
+Jsonb *
+qs_method_object(QsRequest *request)
+{
+	Jsonb	   *result = qs_method_result(request);
+
+	if (!JB_ROOT_IS_OBJECT(result))
+		qs_answer_not_understood(request->server);
+	return result;
+}

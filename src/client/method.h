@@ -73,7 +73,10 @@ extern bool qs_method_request(FunctionCallInfo fcinfo, const QsMethod *method, Q
 /* Sends it once; request->server keeps nothing but its name. */
 extern QsAnswer *qs_method_send(QsRequest *request);
 
-/* The same, and the answer's member "result"; never NULL. */
+/* The same, and the answer's member "result"; never NULL, nor JSON's null. */
 extern Jsonb *qs_method_result(QsRequest *request);
+
+/* The same, of a method whose result is an object. */
+extern Jsonb *qs_method_object(QsRequest *request);
 
 #endif							/* QS_METHOD_H */

@@ -162,28 +162,38 @@ object_at(const QsServer *server, JsonbContainer *array, uint32 i)
 	return value->val.binary.data;
 }
 
-/* An id or a name; also a number's digits. */
 static Datum
-text_member(const QsServer *server, JsonbContainer *object, const char *key)
+name_member(const QsServer *server, JsonbContainer *object, const char *key)
 {
 	JsonbValue	value = member(server, object, key);
 
-	if (value.type == jbvNumeric)
-		return CStringGetTextDatum(DatumGetCString(DirectFunctionCall1(numeric_out,
-																	   NumericGetDatum(value.val.numeric))));
 	if (value.type != jbvString)
 		qs_answer_not_understood(server);
 	return PointerGetDatum(cstring_to_text_with_len(value.val.string.val, value.val.string.len));
 }
 
-static int64
-int_member(const QsServer *server, JsonbContainer *object, const char *key)
+static Datum
+id_member(const QsServer *server, JsonbContainer *object, const char *key)
 {
 	JsonbValue	value = member(server, object, key);
 
+	return CStringGetTextDatum(qs_answer_id(server, &value));
+}
+
+/* How many there are: an integer that is not negative and fits into bigint. */
+static int64
+count_member(const QsServer *server, JsonbContainer *object)
+{
+	JsonbValue	value = member(server, object, "count");
+	uint64		n;
+
 	if (value.type != jbvNumeric)
 		qs_answer_not_understood(server);
-	return DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(value.val.numeric)));
+	/* An id has the digits of an integer below 2^64. */
+	n = strtoull(qs_answer_id(server, &value), NULL, 10);
+	if (n > PG_INT64_MAX)
+		qs_answer_not_understood(server);
+	return (int64) n;
 }
 
 static QsHit
@@ -215,9 +225,9 @@ rows_of_texts(FunctionCallInfo fcinfo, const QsMethod *method, const char *list,
 	{
 		JsonbContainer *object = object_at(request.server, array, i);
 
-		values[0] = text_member(request.server, object, first);
+		values[0] = name_member(request.server, object, first);
 		if (second != NULL)
-			values[1] = text_member(request.server, object, second);
+			values[1] = name_member(request.server, object, second);
 		qs_rows_out_put(&rows, values, nulls);
 	}
 	return (Datum) 0;
@@ -261,7 +271,7 @@ document(FunctionCallInfo fcinfo, const QsMethod *method)
 	QsRequest	request;
 
 	qs_method_request(fcinfo, method, &request);
-	return JsonbPGetDatum(qs_method_result(&request));
+	return JsonbPGetDatum(qs_method_object(&request));
 }
 
 Datum
@@ -299,7 +309,7 @@ qs_count(PG_FUNCTION_ARGS)
 
 	qs_method_request(fcinfo, &count, &request);
 	result = &qs_method_result(&request)->root;
-	PG_RETURN_INT64(int_member(request.server, result, "count"));
+	PG_RETURN_INT64(count_member(request.server, result));
 }
 
 /* ---- points ----------------------------------------------------------- */
@@ -343,7 +353,7 @@ qs_scroll(PG_FUNCTION_ARGS)
 	points = member_array(request.server, result, "points");
 	nulls[QS_HIT_COLUMNS] = member(request.server, result, "next_page_offset").type == jbvNull;
 	if (!nulls[QS_HIT_COLUMNS])
-		values[QS_HIT_COLUMNS] = text_member(request.server, result, "next_page_offset");
+		values[QS_HIT_COLUMNS] = id_member(request.server, result, "next_page_offset");
 	for (uint32 i = 0; i < JsonContainerSize(points); i++)
 	{
 		QsHit		hit = hit_at(request.server, points, i);
@@ -458,7 +468,7 @@ qs_facet(PG_FUNCTION_ARGS)
 		Datum		values[2];
 
 		values[0] = jsonb_member(hit, "value", &nulls[0]);
-		values[1] = Int64GetDatum(int_member(request.server, hit, "count"));
+		values[1] = Int64GetDatum(count_member(request.server, hit));
 		qs_rows_out_put(&rows, values, nulls);
 	}
 	return (Datum) 0;
@@ -478,14 +488,14 @@ qs_search_matrix_pairs(PG_FUNCTION_ARGS)
 	for (uint32 i = 0; i < JsonContainerSize(pairs); i++)
 	{
 		JsonbContainer *pair = object_at(request.server, pairs, i);
-		JsonbValue	score = member(request.server, pair, "score");
-		bool		nulls[3] = {false, false, score.type != jbvNumeric};
+		bool		nulls[3] = {false, false, false};
+		float		score = 0;
 		Datum		values[3];
 
-		values[0] = text_member(request.server, pair, "a");
-		values[1] = text_member(request.server, pair, "b");
-		if (!nulls[2])
-			values[2] = DirectFunctionCall1(numeric_float4, NumericGetDatum(score.val.numeric));
+		values[0] = id_member(request.server, pair, "a");
+		values[1] = id_member(request.server, pair, "b");
+		nulls[2] = !qs_answer_score(request.server, pair, &score);
+		values[2] = Float4GetDatum(score);
 		qs_rows_out_put(&rows, values, nulls);
 	}
 	return (Datum) 0;

@@ -292,9 +292,15 @@ verify_encoding(const QsRequest *call, QsAnswer *answer)
 	if (plain == answer->length)
 		return;
 	if (pg_encoding_verifymbstr(PG_UTF8, answer->body, answer->length) != (int) answer->length)
-		ereport(ERROR,
-				(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-				 errmsg("answer of Qdrant server \"%s\" is not valid UTF-8", call->server->name)));
+	{
+		if (answer->status < 300)
+			ereport(ERROR,
+					(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
+					 errmsg("answer of Qdrant server \"%s\" is not valid UTF-8", call->server->name)));
+		/* A proxy's page in whatever encoding: what counts is the status. */
+		answer->body = pstrdup("");
+		answer->length = 0;
+	}
 	if (GetDatabaseEncoding() != PG_UTF8 && GetDatabaseEncoding() != PG_SQL_ASCII)
 		answer->body = escape_characters(answer->body, answer->length, &answer->length);
 }
