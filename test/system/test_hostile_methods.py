@@ -9,7 +9,7 @@ import json
 import psycopg
 import pytest
 
-from test_hostile import PROTOCOL, TEXT, unharmed  # noqa: F401 - a fixture
+from test_hostile import PROTOCOL, TEXT, fuzz_module, unharmed  # noqa: F401 - fixtures
 from test_search import raw  # noqa: F401 - a fixture
 
 DEEP, LARGE = "54001", "54000"
@@ -177,6 +177,9 @@ def test_each_member_of_an_answer_to(db, say, unharmed, method):  # noqa: F811
                     continue
                 found = outcome_of(db, statement)
                 expected = expected_of(kind, value, decoded, path)
+                # Too deep where no array may stand: which of the two is noticed first is the parser's matter.
+                if expected == DEEP and decoded and kind != "anything":
+                    expected = found if found == PROTOCOL else DEEP
                 assert found == expected if expected else isinstance(found, list), (path, value, statement, str(found)[:200])
     assert honest(db, say, method) == before
 
@@ -293,3 +296,16 @@ def test_points_beside(db, say, unharmed, what, letter):  # noqa: F811
     """Where a character cannot be held, too, nothing else is taken for a point."""
     say((BESIDE[what] % ('{"id":7,"payload":"x%s"},{"id":8}' % letter)).encode())
     assert db.sql(f"SELECT id, payload FROM {call_of('query')}") == [("7", "x" + letter.replace("\\u0000", "\ufffd")), ("8", None)]
+
+
+# --- changed at random ---
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m not in ("query", "query_points") and (m in READS or m in (
+    "create_collection", "create_payload_index"))])
+def test_answer_changed_in_many_ways_to(db, unharmed, fuzz_module, method):  # noqa: F811
+    """The decoder alone, in a library that traps undefined behaviour; the same changes in every run."""
+    db.sql(f"CREATE FUNCTION fuzz_method(text, text, int) RETURNS int[] LANGUAGE c AS '{fuzz_module}'")
+    db.sql("SET client_min_messages = error")
+    db.sql("SET log_min_messages = error")
+    decoded, refused, no_text = db.one("SELECT fuzz_method(%s, %s, 5000)", (method, body_of(METHODS[method][2]).decode()))
+    assert decoded > 250 and refused > 250 and decoded + refused + no_text == 5000
