@@ -60,7 +60,7 @@ timed_out(const QsRequest *call, int timeout)
 		ERRCODE_CONNECTION_FAILURE,
 			psprintf("Qdrant server \"%s\" did not answer within %d ms", call->server->name, timeout),
 			in_doubt(call, true),
-			pstrdup("Give a longer timeout, or raise qdrant_sync.request_timeout.")
+			pstrdup("Give a longer timeout, or raise the server's option request_timeout or the setting qdrant_sync.request_timeout.")
 	};
 }
 
@@ -354,10 +354,18 @@ ticket_request(const QsRequest *call, int timeout)
 	return request;
 }
 
+int
+qs_timeout_of(const QsServer *server, int given)
+{
+	if (given > 0)
+		return given;
+	return server->request_timeout > 0 ? server->request_timeout : qs_request_timeout;
+}
+
 static int
 timeout_of(const QsRequest *call)
 {
-	return call->timeout > 0 ? call->timeout : qs_request_timeout;
+	return qs_timeout_of(call->server, call->timeout);
 }
 
 /* An answer of Qdrant's, whatever its status. */
