@@ -458,6 +458,18 @@ GRANT SELECT ON qdrant_requests TO PUBLIC;
 
 COMMENT ON VIEW qdrant_requests IS
 'Requests of SQL calls in all databases that are not finished: pid of the session, database, server, HTTP method, state (queued, running, done: not fetched yet, abandoned: being cleaned up), when it was submitted, and in the session itself its ticket, for qdrant_await and qdrant_cancel. server and method are NULL for requests of other roles, except to members of pg_read_all_stats.';
+
+CREATE FUNCTION qdrant_internal.request_usage(OUT tickets integer, OUT max_tickets integer, OUT waiting integer,
+	OUT request_bytes bigint, OUT request_memory bigint, OUT answer_bytes bigint, OUT answer_memory bigint) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_request_usage';
+
+CREATE VIEW qdrant_request_usage AS
+SELECT u.tickets, u.max_tickets, u.waiting, u.request_bytes, u.request_memory, u.answer_bytes, u.answer_memory
+FROM qdrant_internal.request_usage() AS u;
+GRANT SELECT ON qdrant_request_usage TO PUBLIC;
+
+COMMENT ON VIEW qdrant_request_usage IS
+'One row: how much of the limits for requests of SQL calls the sessions of all databases use now. tickets of max_tickets (qdrant_sync.max_tickets); waiting: sessions that wait for a ticket or for room for a request, as qdrant_sync.limit_wait lets them; request_bytes of request_memory and answer_bytes of answer_memory: bytes of shared memory that requests and answers have (both memories together are qdrant_sync.answer_memory).';
 /* -- end: client -- */
 
 /* -- begin: request (src/client/raw_request.c) -- */

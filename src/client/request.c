@@ -122,12 +122,13 @@ limit_reached(const QsRequest *call, QsTicketOutcome outcome)
 	Failure		failure = {ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, NULL, NULL,
 	pstrdup("Try again, set qdrant_sync.limit_wait, or raise qdrant_sync.max_tickets.")};
 
-	if (outcome == QS_REQUEST_MEMORY_FULL)
+	if (outcome == QS_REQUEST_MEMORY_FULL || outcome == QS_REQUEST_TOO_LARGE)
 	{
 		failure.sqlstate = ERRCODE_OUT_OF_MEMORY;
 		failure.message = psprintf("shared memory for requests to Qdrant has no room for %zu bytes",
 								   call->length);
-		failure.hint = pstrdup("Raise qdrant_sync.answer_memory, or try again.");
+		failure.hint = pstrdup(outcome == QS_REQUEST_TOO_LARGE ? "Raise qdrant_sync.answer_memory." :
+							   "Raise qdrant_sync.answer_memory, or try again.");
 	}
 	else if (outcome == QS_TICKETS_FULL)
 		failure.message = psprintf("all %d tickets for requests to Qdrant are in use", qs_max_tickets);

@@ -388,6 +388,24 @@ def test_two_hundred_requests_share_the_connections(db, front):
     assert len({entry["connection"] for entry in log}) <= 16
 
 
+def test_nobody_who_waits_for_a_ticket_is_forgotten(db, front, rng):
+    """More sessions than tickets, some of which give up in the middle; the others all come to their end."""
+    front.client.create_collection("held", models.VectorParams(size=2, distance=models.Distance.DOT))
+    many = "SELECT count(*) FROM generate_series(1, {}) i, LATERAL qdrant_query('held', '[1,0]', i)"
+    wait = "qdrant_sync.limit_wait = '1h'"
+    impatient = [Session(db, many.format(100000), [wait, f"statement_timeout = {rng.randrange(20, 2000)}"])
+                 for _ in range(30)]
+    patient = [Session(db, many.format(30), [wait]) for _ in range(70)]
+    for session in patient:
+        assert session.ended(120).rows == [(0,)], session.error
+        session.close()
+    for session in impatient:
+        assert session.ended(120).error.sqlstate == "57014"
+        session.close()
+    no_requests(db, 10)
+    assert db.one("SELECT waiting FROM qdrant_request_usage") == 0
+
+
 # --- elsewhere ---
 
 @pytest.mark.versions
