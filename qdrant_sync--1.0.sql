@@ -358,7 +358,7 @@ GRANT SELECT ON qdrant_workers TO PUBLIC;
 COMMENT ON SCHEMA qdrant_internal IS
 'Tables, outbox segments and functions that qdrant_sync uses itself. Look at the views qdrant_mirrors, qdrant_backfills, qdrant_dead_letters and qdrant_workers instead.';
 COMMENT ON FOREIGN DATA WRAPPER qdrant_fdw IS
-'Holds the registered Qdrant servers; it has no foreign tables. Options of a server: url (http or https, no user name, query or fragment), connect_timeout (ms or with a unit; default 5s), timeout (what Qdrant may take for a write; default 60s), ca_file, cert_file, key_file (absolute paths of PEM files, set by superusers only), verify (boolean, default on; only a superuser may switch it off), proxy (http://host[:port]; default none), http2 (boolean, default on: where TLS offers it and libcurl is 8.10 or newer). Options of a user mapping, one of: api_key, api_key_file (absolute path of a file whose only line is the key, set by superusers only).';
+'Holds the registered Qdrant servers; it has no foreign tables. Options of a server: url (http or https, no user name, query or fragment), connect_timeout (ms or with a unit; default 5s), timeout (what Qdrant may take for a write; default 60s), request_timeout (what a call may take that gives no timeout; default the setting qdrant_sync.request_timeout), ca_file, cert_file, key_file (absolute paths of PEM files, set by superusers only), verify (boolean, default on; only a superuser may switch it off), proxy (http://host[:port]; default none), http2 (boolean, default on: where TLS offers it and libcurl is 8.10 or newer). Options of a user mapping, one of: api_key, api_key_file (absolute path of a file whose only line is the key, set by superusers only).';
 COMMENT ON FUNCTION qdrant_mirror(regclass, text, text, text, text, text, text, text, jsonb, jsonb, jsonb, text, boolean, boolean) IS
 'Keeps a Qdrant collection equal to the table: transactional DDL, which its owner may call; the collection is made and filled after COMMIT. vector, payload: SELECT lists over the row''s columns. vector NULL: the only column that is a vector; one without AS is the unnamed vector. Dense: real[], double precision[], pgvector''s vector and halfvec; multi: arrays declared with two dimensions and arrays of vector; sparse, which needs a name: pgvector''s sparsevec, and jsonb {"indices": [...], "values": [...]}. A NULL vector is left out of its point; a row without any vector has no point. payload ''*'': every column that is not a vector; '''' or NULL: none; a dot in a name given with AS makes an object: ''author AS "metadata.author"''. omit_nulls: a column that is NULL is no field of the payload; else (false or NULL) it is null. collection NULL: named as the table. distance: Cosine, Dot, Euclid or Manhattan. server NULL: the setting qdrant_sync.server, or the only registered one. take_over: the collection may hold points, and those that are no rows of the table are removed. key: the columns that name the point, unique and not null; NULL: the primary key. row_filter: a condition over the row''s own columns; rows for which it is not true have no point; NULL: all rows. indexes: payload indexes, ''field type, ...'', made before the collection is filled; the type (keyword, integer, float, bool, geo, datetime, text or uuid) may be left out where the column''s type says it. vectors_config: {"name": {...}} with size, distance, datatype (float32, float16, uint8), on_disk, hnsw_config, quantization_config and multivector_config of each dense vector, or that object itself for the unnamed one; sparse_vectors_config: {"name": {...}} with index and modifier; collection_config: what else PUT /collections takes; NULL: Qdrant''s defaults. They are for a collection that is to be made, and an existing one must not contradict them. Errors: 42809 and 0A000 for a table that cannot be mirrored, 42710 where table or collection has a mirror or the collection has points, 22023 for a collection of another shape and for configurations and indexes that are not understood, 42701 and 42602 for names in payload that exclude each other or have an empty part, 55P03 where the table stays locked for 3 s (names the holder), 42501, 42704.';
 COMMENT ON FUNCTION qdrant_unmirror(regclass, boolean) IS
@@ -405,7 +405,7 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_interna
 AS 'MODULE_PATHNAME', 'qs_query';
 
 COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
-'The k points of a collection that are nearest to query, best first. query: a vector as text ([0.1, 0.2]; {1:0.5}/4 is sparse), array of numbers or type of pgvector; a query object of Qdrant''s as jsonb; an integer or uuid, which means nearest to that point. NULL gives no rows. filter and params are in Qdrant''s own JSON. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller (qdrant_search is for that). timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'The k points of a collection that are nearest to query, best first. query: a vector as text ([0.1, 0.2]; {1:0.5}/4 is sparse), array of numbers or type of pgvector; a query object of Qdrant''s as jsonb; an integer or uuid, which means nearest to that point. NULL gives no rows. filter and params are in Qdrant''s own JSON. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller (qdrant_search is for that). timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_query_points(collection_name text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
@@ -458,6 +458,18 @@ GRANT SELECT ON qdrant_requests TO PUBLIC;
 
 COMMENT ON VIEW qdrant_requests IS
 'Requests of SQL calls in all databases that are not finished: pid of the session, database, server, HTTP method, state (queued, running, done: not fetched yet, abandoned: being cleaned up), when it was submitted, and in the session itself its ticket, for qdrant_await and qdrant_cancel. server and method are NULL for requests of other roles, except to members of pg_read_all_stats.';
+
+CREATE FUNCTION qdrant_internal.request_usage(OUT tickets integer, OUT max_tickets integer, OUT waiting integer,
+	OUT request_bytes bigint, OUT request_memory bigint, OUT answer_bytes bigint, OUT answer_memory bigint) RETURNS SETOF record
+LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_request_usage';
+
+CREATE VIEW qdrant_request_usage AS
+SELECT u.tickets, u.max_tickets, u.waiting, u.request_bytes, u.request_memory, u.answer_bytes, u.answer_memory
+FROM qdrant_internal.request_usage() AS u;
+GRANT SELECT ON qdrant_request_usage TO PUBLIC;
+
+COMMENT ON VIEW qdrant_request_usage IS
+'One row: how much of the limits for requests of SQL calls the sessions of all databases use now. tickets of max_tickets (qdrant_sync.max_tickets); waiting: sessions that wait for a ticket or for room for a request, as qdrant_sync.limit_wait lets them; request_bytes of request_memory and answer_bytes of answer_memory: bytes of shared memory that requests and answers have (both memories together are qdrant_sync.answer_memory).';
 /* -- end: client -- */
 
 /* -- begin: request (src/client/raw_request.c) -- */
@@ -467,7 +479,7 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_raw_request';
 REVOKE EXECUTE ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) FROM PUBLIC;
 
 COMMENT ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) IS
-'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
+'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
 /* -- end: request -- */
 
 /* -- begin: upload (src/capture/upload.c) -- */
@@ -612,7 +624,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_get_collection';
 
 COMMENT ON FUNCTION qdrant_get_collection(text, text, interval) IS
-'get_collection of Qdrant''s Python client, with its argument names and defaults: Qdrant''s description of a collection: status, counts, config, payload_schema. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'get_collection of Qdrant''s Python client, with its argument names and defaults: Qdrant''s description of a collection: status, counts, config, payload_schema. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_collection_exists(collection_name text, server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
 RETURNS boolean
@@ -643,7 +655,7 @@ RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint,
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_retrieve';
 
 COMMENT ON FUNCTION qdrant_retrieve(text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
-'retrieve of Qdrant''s Python client, with its argument names and defaults: the points of these ids. ids: an integer or uuid, an array of them, text or JSON of either. Ids that are not there give no row; order and duplicates are Qdrant''s. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'retrieve of Qdrant''s Python client, with its argument names and defaults: the points of these ids. ids: an integer or uuid, an array of them, text or JSON of either. Ids that are not there give no row; order and duplicates are Qdrant''s. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_scroll(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
 	order_by text DEFAULT NULL, "offset" anycompatible DEFAULT NULL, with_payload boolean DEFAULT true,
@@ -654,7 +666,7 @@ RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint,
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_scroll';
 
 COMMENT ON FUNCTION qdrant_scroll(text, jsonb, integer, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
-'scroll of Qdrant''s Python client, with its argument names and defaults: a page of points in the order of their ids, or of order_by: the name of a field, or {"key", "direction", "start_from"} as text. next_page_offset, the same in every row, is the "offset" of the next page and NULL in the last one; a page without rows has none after it. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'scroll of Qdrant''s Python client, with its argument names and defaults: a page of points in the order of their ids, or of order_by: the name of a field, or {"key", "direction", "start_from"} as text. next_page_offset, the same in every row, is the "offset" of the next page and NULL in the last one; a page without rows has none after it. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_count(collection_name text, count_filter jsonb DEFAULT NULL, exact boolean DEFAULT true,
 	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
@@ -662,7 +674,7 @@ RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_count';
 
 COMMENT ON FUNCTION qdrant_count(text, jsonb, boolean, jsonb, interval, text) IS
-'count of Qdrant''s Python client, with its argument names and defaults: number of points that the filter lets through. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'count of Qdrant''s Python client, with its argument names and defaults: number of points that the filter lets through. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_facet(collection_name text, key text, facet_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
 	exact boolean DEFAULT false, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
@@ -671,7 +683,7 @@ RETURNS TABLE (value jsonb, count bigint)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_facet';
 
 COMMENT ON FUNCTION qdrant_facet(text, text, jsonb, integer, boolean, text, interval, jsonb, text) IS
-'facet of Qdrant''s Python client, with its argument names and defaults: the most frequent values of a field of the payload, which needs an index, with how many points have them. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'facet of Qdrant''s Python client, with its argument names and defaults: the most frequent values of a field of the payload, which needs an index, with how many points have them. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_query_batch_points(collection_name text, requests jsonb, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL)
@@ -679,7 +691,7 @@ RETURNS TABLE (n integer, id text, score real, payload jsonb, vector jsonb, vers
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_batch_points';
 
 COMMENT ON FUNCTION qdrant_query_batch_points(text, jsonb, text, interval, text) IS
-'query_batch_points of Qdrant''s Python client, with its argument names and defaults: several queries in one request. requests: a JSON array of Qdrant''s own query requests, whose defaults are those of REST ("with_payload" is false). n: place of the query, from 1; a query without hits has no rows. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'query_batch_points of Qdrant''s Python client, with its argument names and defaults: several queries in one request. requests: a JSON array of Qdrant''s own query requests, whose defaults are those of REST ("with_payload" is false). n: place of the query, from 1; a query without hits has no rows. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_query_points_groups(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
@@ -692,7 +704,7 @@ RETURNS TABLE (group_id jsonb, id text, score real, payload jsonb, vector jsonb,
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_points_groups';
 
 COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
-'query_points_groups of Qdrant''s Python client, with its argument names and defaults: hits in groups that have the same value of the field group_by, one row for each hit, groups in Qdrant''s order. "limit": number of groups. with_lookup: name of a collection whose point of that id is lookup, or {"collection", ...} as text; it is read under the same rights. query as in qdrant_query; NULL gives no rows. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'query_points_groups of Qdrant''s Python client, with its argument names and defaults: hits in groups that have the same value of the field group_by, one row for each hit, groups in Qdrant''s order. "limit": number of groups. with_lookup: name of a collection whose point of that id is lookup, or {"collection", ...} as text; it is read under the same rights. query as in qdrant_query; NULL gives no rows. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_search_matrix_pairs(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
 	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
@@ -701,7 +713,7 @@ RETURNS TABLE (a text, b text, score real)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_search_matrix_pairs';
 
 COMMENT ON FUNCTION qdrant_search_matrix_pairs(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
-'search_matrix_pairs of Qdrant''s Python client, with its argument names and defaults: pairs of near points among a random sample. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'search_matrix_pairs of Qdrant''s Python client, with its argument names and defaults: pairs of near points among a random sample. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_search_matrix_offsets(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
 	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
@@ -710,7 +722,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_search_matrix_offsets';
 
 COMMENT ON FUNCTION qdrant_search_matrix_offsets(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
-'search_matrix_offsets of Qdrant''s Python client, with its argument names and defaults: distances among a random sample as a sparse matrix, {"offsets_row", "offsets_col", "scores", "ids"}. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
+'search_matrix_offsets of Qdrant''s Python client, with its argument names and defaults: distances among a random sample as a sparse matrix, {"offsets_row", "offsets_col", "scores", "ids"}. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_recreate_collection(collection_name text, vectors_config jsonb DEFAULT NULL, sparse_vectors_config jsonb DEFAULT NULL,
 	shard_number integer DEFAULT NULL, sharding_method text DEFAULT NULL,

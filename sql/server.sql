@@ -11,6 +11,10 @@ CREATE SERVER qdrant FOREIGN DATA WRAPPER qdrant_fdw
 ALTER SERVER qdrant OPTIONS (SET connect_timeout '500ms', SET timeout '2min');
 ALTER SERVER qdrant OPTIONS (SET connect_timeout 'soon');
 ALTER SERVER qdrant OPTIONS (SET connect_timeout '0');
+ALTER SERVER qdrant OPTIONS (ADD request_timeout '20min');
+ALTER SERVER qdrant OPTIONS (SET request_timeout '0');
+ALTER SERVER qdrant OPTIONS (SET request_timeout '25d');
+ALTER SERVER qdrant OPTIONS (DROP request_timeout);
 ALTER SERVER qdrant OPTIONS (SET timeout '11min');
 
 -- An unknown option is refused, with a list of those there are.

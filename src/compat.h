@@ -66,6 +66,17 @@ typedef Oid RelFileNumber;
 #define qs_my_proc_number() (MyProc->pgprocno)
 #endif
 
+/* 14 counts backends only after the libraries are loaded that ask for shared memory. */
+#if PG_VERSION_NUM >= 150000
+#define qs_max_backends() (MaxBackends)
+#else
+#include "postmaster/autovacuum.h"
+#include "replication/walsender.h"
+#define qs_max_backends() (MaxBackends > 0 ? MaxBackends : \
+						   MaxConnections + autovacuum_max_workers + 1 + \
+						   max_worker_processes + max_wal_senders)
+#endif
+
 /* 17 names the process of a virtual transaction by that place; NULL: prepared. */
 #if PG_VERSION_NUM >= 170000
 #define qs_vxid_proc(vxid) ProcNumberGetProc((vxid).procNumber)

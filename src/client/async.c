@@ -65,8 +65,7 @@ copy_request(const QsRequest *request, QsAnswerKind kind)
 	copy->request.method = MemoryContextStrdup(context, request->method);
 	copy->request.path = MemoryContextStrdup(context, request->path);
 	copy->request.body = NULL;
-	if (request->timeout <= 0)
-		copy->request.timeout = qs_request_timeout;
+	copy->request.timeout = qs_timeout_of(request->server, request->timeout);
 	return copy;
 }
 

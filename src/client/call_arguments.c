@@ -10,7 +10,6 @@
 #include <limits.h>
 
 #include "client/call_arguments.h"
-#include "common/settings.h"
 #include "datatype/timestamp.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
@@ -75,8 +74,6 @@ qs_argument_timeout(FunctionCallInfo fcinfo, int argno)
 int
 qs_timeout_seconds(int timeout)
 {
-	if (timeout == 0)
-		timeout = qs_request_timeout;
 	return timeout < 1000 ? 1 : timeout / 1000;
 }
 

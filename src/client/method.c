@@ -89,7 +89,7 @@ add_to_path(Building *b, const QsMethodArgument *argument)
 							  qs_check_consistency(text_to_cstring(PG_GETARG_TEXT_PP(argno))));
 			break;
 		case QS_ARG_TIMEOUT:
-			b->request->timeout = qs_argument_timeout(fcinfo, argno);
+			b->request->timeout = qs_timeout_of(b->request->server, qs_argument_timeout(fcinfo, argno));
 			add_parameter(b, "timeout", psprintf("%d", qs_timeout_seconds(b->request->timeout)));
 			break;
 		case QS_ARG_OWN_TIMEOUT:

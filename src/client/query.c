@@ -155,7 +155,7 @@ prepare(FunctionCallInfo fcinfo, const Positions *at, QsServer **server, QsReque
 	request->read = true;
 	request->body = body.data;
 	request->length = body.len;
-	request->timeout = qs_argument_timeout(fcinfo, at->timeout);
+	request->timeout = qs_timeout_of(*server, qs_argument_timeout(fcinfo, at->timeout));
 	request->path = build_path(fcinfo, at, collection, request->timeout);
 	return true;
 }

@@ -60,7 +60,7 @@ timed_out(const QsRequest *call, int timeout)
 		ERRCODE_CONNECTION_FAILURE,
 			psprintf("Qdrant server \"%s\" did not answer within %d ms", call->server->name, timeout),
 			in_doubt(call, true),
-			pstrdup("Give a longer timeout, or raise qdrant_sync.request_timeout.")
+			pstrdup("Give a longer timeout, or raise the server's option request_timeout or the setting qdrant_sync.request_timeout.")
 	};
 }
 
@@ -122,12 +122,13 @@ limit_reached(const QsRequest *call, QsTicketOutcome outcome)
 	Failure		failure = {ERRCODE_CONFIGURATION_LIMIT_EXCEEDED, NULL, NULL,
 	pstrdup("Try again, set qdrant_sync.limit_wait, or raise qdrant_sync.max_tickets.")};
 
-	if (outcome == QS_REQUEST_MEMORY_FULL)
+	if (outcome == QS_REQUEST_MEMORY_FULL || outcome == QS_REQUEST_TOO_LARGE)
 	{
 		failure.sqlstate = ERRCODE_OUT_OF_MEMORY;
 		failure.message = psprintf("shared memory for requests to Qdrant has no room for %zu bytes",
 								   call->length);
-		failure.hint = pstrdup("Raise qdrant_sync.answer_memory, or try again.");
+		failure.hint = pstrdup(outcome == QS_REQUEST_TOO_LARGE ? "Raise qdrant_sync.answer_memory." :
+							   "Raise qdrant_sync.answer_memory, or try again.");
 	}
 	else if (outcome == QS_TICKETS_FULL)
 		failure.message = psprintf("all %d tickets for requests to Qdrant are in use", qs_max_tickets);
@@ -360,10 +361,18 @@ ticket_request(const QsRequest *call, int timeout)
 	return request;
 }
 
+int
+qs_timeout_of(const QsServer *server, int given)
+{
+	if (given > 0)
+		return given;
+	return server->request_timeout > 0 ? server->request_timeout : qs_request_timeout;
+}
+
 static int
 timeout_of(const QsRequest *call)
 {
-	return call->timeout > 0 ? call->timeout : qs_request_timeout;
+	return qs_timeout_of(call->server, call->timeout);
 }
 
 /* An answer of Qdrant's, whatever its status. */

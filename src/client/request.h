@@ -29,10 +29,13 @@ typedef struct QsRequest
 								 * query string included */
 	const char *body;			/* UTF-8; NULL: none */
 	Size		length;
-	int			timeout;		/* ms; 0: qdrant_sync.request_timeout */
+	int			timeout;		/* ms; 0: as qs_timeout_of says */
 	bool		read;			/* changes nothing: may be repeated silently */
 	const char *missing_hint;	/* hint of the ERROR for status 404; NULL: none */
 } QsRequest;
+
+/* What a call may take: what it says itself (0: nothing), else the server, else the setting. */
+extern int	qs_timeout_of(const QsServer *server, int given);
 
 /*
  * Sends and waits, interruptibly.  A status of 300 or more, no answer or no

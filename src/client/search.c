@@ -23,7 +23,6 @@
 #include "common/key_text.h"
 #include "common/rows_out.h"
 #include "commands/trigger.h"
-#include "common/settings.h"
 #include "executor/spi.h"
 #include "mirror/arguments.h"
 #include "mirror/definition.h"
@@ -444,9 +443,7 @@ qs_search(PG_FUNCTION_ARGS)
 	search.query = qs_query_argument(fcinfo, ARG_QUERY);
 	search.k = qs_argument_int(fcinfo, ARG_K, "k", 1, DEFAULT_K);
 	search.skip = qs_argument_int(fcinfo, ARG_SKIP, "skip", 0, 0);
-	search.timeout = qs_argument_timeout(fcinfo, ARG_TIMEOUT);
-	if (search.timeout == 0)
-		search.timeout = qs_request_timeout;
+	search.timeout = qs_timeout_of(search.server, qs_argument_timeout(fcinfo, ARG_TIMEOUT));
 	search.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), search.timeout);
 	initStringInfo(&search.hidden);
 	check_query(&search);

@@ -17,6 +17,7 @@
 #include "qdrant_sync.h"
 
 #include "client/ticket.h"
+#include "client/waiters.h"
 #include "common/hashfn.h"
 #include "common/settings.h"
 #include "storage/lwlock.h"
@@ -32,9 +33,6 @@
 
 /* A worker that ended with an error is started again before this. */
 #define WORKER_ABSENT_MS 5000
-
-/* How often room is looked for: nobody is told of it. */
-#define LOOK_FOR_ROOM_MS 10
 
 /* How often a waiter looks for the return of an absent worker. */
 #define LOOK_FOR_WORKER_MS 250
@@ -126,10 +124,13 @@ typedef struct Control
 	int			free_count;
 	int			worker_proc_number; /* -1: no worker */
 	int64		incarnation;	/* of the worker; grows with each start */
+	Size		request_bytes;	/* allocated in their area; lowered after it was freed */
+	pg_atomic_uint64 answer_bytes;	/* the same, without the lock */
 } Control;
 
 static Control *control = NULL;
 static Slot *slots = NULL;
+static QsWaiters *waiters = NULL;
 static char *request_place = NULL;
 static char *answer_place = NULL;
 
@@ -163,6 +164,7 @@ qs_ticket_shmem_size(void)
 {
 	Size		size = add_size(MAXALIGN(sizeof(Control)), slots_size());
 
+	size = add_size(size, MAXALIGN(qs_waiters_size()));
 	return add_size(size, add_size(request_area_size(), answer_area_size()));
 }
 
@@ -218,9 +220,11 @@ init_control(int tranche)
 
 	memset(control, 0, sizeof(Control));
 	memset(slots, 0, slots_size());
+	qs_waiters_init(waiters);
 	LWLockInitialize(&control->lock, tranche);
 	control->free = control->arrivals = control->abandoned = none;
 	control->worker_proc_number = -1;
+	pg_atomic_init_u64(&control->answer_bytes, 0);
 	for (int i = 0; i < qs_max_tickets; i++)
 		list_push(&control->free, i);
 	control->free_count = qs_max_tickets;
@@ -238,6 +242,8 @@ qs_ticket_shmem_init(void)
 	place += MAXALIGN(sizeof(Control));
 	slots = (Slot *) place;
 	place += slots_size();
+	waiters = (QsWaiters *) place;
+	place += MAXALIGN(qs_waiters_size());
 	request_place = place;
 	answer_place = place + request_area_size();
 	if (!found)
@@ -340,6 +346,30 @@ wake(int proc_number)
 }
 
 /*
+ * One server may have three quarters of all slots, so that one that does not
+ * answer leaves room for requests to others.  Only counted once slots get scarce.
+ */
+static bool
+server_may_have_slot(uint64 server)
+{
+	int			used = 0;
+
+	if (control->free_count > qs_max_tickets / 4)
+		return true;
+	for (int i = 0; i < qs_max_tickets; i++)
+		used += slots[i].state != TICKET_FREE && slots[i].server == server;
+	return used < qs_max_tickets - qs_max_tickets / 4;
+}
+
+/* After there is more room, or where who was called for some leaves it. */
+static void
+call_waiters(bool behind_me)
+{
+	qs_waiters_call(waiters, behind_me, control->free_count,
+					request_area_size() - control->request_bytes, server_may_have_slot);
+}
+
+/*
  * Returns who is to be woken, after the lock is released: who wakes before that
  * finds it taken, and sleeps again.
  */
@@ -355,18 +385,48 @@ make_done(Slot *slot, QsTicketOutcome outcome, int status, const char *error)
 
 /* ---- bytes, by who alone has the slot --------------------------------- */
 
-/* The address and the key are secrets of the server; they are overwritten. */
+/* The lengths that a request will have when it is stored. */
 static void
+measure_request(const QsTicketRequest *request, StoredRequest *lengths)
+{
+	lengths->url_length = strlen(request->server_url) + strlen(request->path) + 1;
+	lengths->key_length = request->api_key ? strlen(request->api_key) + 1 : 0;
+	lengths->connect_length = qs_connect_options_size(request->connect);
+	lengths->body_length = request->body_length;
+	lengths->has_body = request->body != NULL;
+}
+
+static Size
+stored_size(const StoredRequest *stored)
+{
+	return offsetof(StoredRequest, data) + stored->url_length + stored->key_length +
+		stored->connect_length + stored->body_length;
+}
+
+/*
+ * The address and the key are secrets of the server; they are overwritten.
+ * Returns what it took: the caller counts it, under the lock.
+ */
+static Size
 drop_request(Slot *slot)
 {
 	StoredRequest *stored;
+	Size		size;
 
 	if (!DsaPointerIsValid(slot->request))
-		return;
+		return 0;
 	stored = dsa_get_address(requests, slot->request);
+	size = stored_size(stored);
 	explicit_bzero(stored->data, stored->url_length + stored->key_length);
 	dsa_free(requests, slot->request);
 	slot->request = InvalidDsaPointer;
+	return size;
+}
+
+static Size
+piece_size(const Piece *piece)
+{
+	return offsetof(Piece, data) + piece->room;
 }
 
 static void
@@ -376,8 +436,11 @@ drop_pieces(Slot *slot)
 	{
 		dsa_pointer piece = slot->first_piece;
 
+		Size		size = piece_size(dsa_get_address(answers, piece));
+
 		slot->first_piece = ((Piece *) dsa_get_address(answers, piece))->next;
 		dsa_free(answers, piece);
+		pg_atomic_fetch_sub_u64(&control->answer_bytes, size);
 	}
 	slot->last_piece = InvalidDsaPointer;
 	slot->answer_length = 0;
@@ -386,41 +449,33 @@ drop_pieces(Slot *slot)
 static void
 free_slot(Slot *slot)
 {
-	drop_request(slot);
+	Size		bytes = drop_request(slot);
+
 	drop_pieces(slot);
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	control->request_bytes -= bytes;
 	set_state(slot, TICKET_FREE, false);
+	call_waiters(false);
 	LWLockRelease(&control->lock);
 }
 
-static bool
-store_request(Slot *slot, const QsTicketRequest *request)
+/* Into the place that take_slot got. */
+static void
+write_request(Slot *slot, const QsTicketRequest *request, const StoredRequest *lengths)
 {
+	StoredRequest *stored = dsa_get_address(requests, slot->request);
 	Size		server_length = strlen(request->server_url);
-	Size		url_length = server_length + strlen(request->path) + 1;
-	Size		key_length = request->api_key ? strlen(request->api_key) + 1 : 0;
-	Size		connect_length = qs_connect_options_size(request->connect);
-	Size		head_length = url_length + key_length + connect_length;
-	Size		size = offsetof(StoredRequest, data) + head_length + request->body_length;
-	StoredRequest *stored;
+	char	   *end = stored->data;
 
-	if (size > request_area_size())
-		return false;
-	slot->request = dsa_allocate_extended(requests, size, DSA_ALLOC_NO_OOM);
-	if (!DsaPointerIsValid(slot->request))
-		return false;
-	stored = dsa_get_address(requests, slot->request);
-	stored->url_length = url_length;
-	stored->key_length = key_length;
-	stored->connect_length = connect_length;
-	stored->body_length = request->body_length;
-	stored->has_body = request->body != NULL;
-	memcpy(stored->data, request->server_url, server_length);
-	strlcpy(stored->data + server_length, request->path, url_length - server_length);
-	memcpy(stored->data + url_length, request->api_key ? request->api_key : "", key_length);
-	qs_connect_options_store(stored->data + url_length + key_length, request->connect);
-	memcpy(stored->data + head_length, request->body ? request->body : "", request->body_length);
-	return true;
+	memcpy(stored, lengths, offsetof(StoredRequest, data));
+	memcpy(end, request->server_url, server_length);
+	strlcpy(end + server_length, request->path, stored->url_length - server_length);
+	end += stored->url_length;
+	memcpy(end, request->api_key ? request->api_key : "", stored->key_length);
+	end += stored->key_length;
+	qs_connect_options_store(end, request->connect);
+	end += stored->connect_length;
+	memcpy(end, request->body ? request->body : "", stored->body_length);
 }
 
 /* ---- a backend -------------------------------------------------------- */
@@ -444,6 +499,8 @@ abandon_all(int code, Datum arg)
 		if (slot->state != TICKET_FREE && slot->state != TICKET_ABANDONED && is_mine(slot))
 			set_state(slot, TICKET_ABANDONED, false);
 	}
+	if (qs_waiters_leave(waiters))
+		call_waiters(false);
 	proc_number = control->worker_proc_number;
 	LWLockRelease(&control->lock);
 	wake(proc_number);
@@ -459,22 +516,6 @@ prepare_backend(void)
 	attach_areas();
 	before_shmem_exit(abandon_all, (Datum) 0);
 	prepared = true;
-}
-
-/*
- * One server may hold three quarters of all slots, so that one that does not
- * answer leaves room for requests to others.  Only counted once slots get scarce.
- */
-static bool
-server_has_its_share(uint64 server)
-{
-	int			used = 0;
-
-	if (control->free_count > qs_max_tickets / 4)
-		return false;
-	for (int i = 0; i < qs_max_tickets; i++)
-		used += slots[i].state != TICKET_FREE && slots[i].server == server;
-	return used >= qs_max_tickets - qs_max_tickets / 4;
 }
 
 static void
@@ -498,52 +539,67 @@ fill_slot(Slot *slot, const QsTicketRequest *request, uint64 server)
 	slot->answer_length = 0;
 }
 
+/* A slot and the bytes that its request takes, or neither.  Under control->lock. */
 static Slot *
-take_free_slot(const QsTicketRequest *request, QsTicketOutcome *refused)
+take_slot(const QsTicketRequest *request, uint64 server, Size size, QsTicketOutcome *refused)
 {
-	uint64		server = hash_bytes_extended((const unsigned char *) request->server_url,
-											 strlen(request->server_url), 0);
-	Slot	   *slot = NULL;
+	Slot	   *slot;
+	dsa_pointer place = InvalidDsaPointer;
 
-	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
-	if (control->free.first < 0)
+	if (size > request_area_size())
+		*refused = QS_REQUEST_TOO_LARGE;
+	else if (control->free.first < 0)
 		*refused = QS_TICKETS_FULL;
-	else if (server_has_its_share(server))
+	else if (!server_may_have_slot(server))
 		*refused = QS_TICKETS_FULL_FOR_SERVER;
 	else
 	{
-		slot = &slots[control->free.first];
-		fill_slot(slot, request, server);
-		set_state(slot, TICKET_FILLING, false);
+		place = dsa_allocate_extended(requests, size, DSA_ALLOC_NO_OOM);
+		*refused = control->request_bytes > 0 ? QS_REQUEST_MEMORY_FULL : QS_REQUEST_TOO_LARGE;
 	}
-	LWLockRelease(&control->lock);
+	if (!DsaPointerIsValid(place))
+		return NULL;
+	slot = &slots[control->free.first];
+	fill_slot(slot, request, server);
+	slot->request = place;
+	control->request_bytes += size;
+	set_state(slot, TICKET_FILLING, false);
 	return slot;
 }
 
-QsTicket
-qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome *refused)
+/*
+ * Where it is refused and the caller waits, it is in the queue before anybody
+ * can make room.
+ */
+static QsTicket
+try_submit(const QsTicketRequest *request, bool wait, QsTicketOutcome *refused, bool *worker)
 {
+	uint64		server = hash_bytes_extended((const unsigned char *) request->server_url,
+											 strlen(request->server_url), 0);
+	StoredRequest lengths;
+	Size		size;
 	Slot	   *slot;
 	int			proc_number;
-	QsTicket	ticket;
 
-	prepare_backend();
-	slot = take_free_slot(request, refused);
+	measure_request(request, &lengths);
+	size = stored_size(&lengths);
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	slot = take_slot(request, server, size, refused);
+	if (slot != NULL)
+		(void) qs_waiters_leave(waiters);
+	else if (wait && qs_waiters_join(waiters, server, size))
+		call_waiters(true);
+	*worker = control->worker_proc_number >= 0;
+	LWLockRelease(&control->lock);
 	if (slot == NULL)
 		return 0;
-	if (!store_request(slot, request))
-	{
-		free_slot(slot);
-		*refused = QS_REQUEST_MEMORY_FULL;
-		return 0;
-	}
-	ticket = ticket_of(slot);
+	write_request(slot, request, &lengths);
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
 	set_state(slot, TICKET_QUEUED, false);
 	proc_number = control->worker_proc_number;
 	LWLockRelease(&control->lock);
 	wake(proc_number);
-	return ticket;
+	return ticket_of(slot);
 }
 
 /* True once the ticket is done; *deadline and *worker are for the next wait. */
@@ -585,23 +641,6 @@ sleep_until(TimestampTz until, TimestampTz now, bool worker)
 	CHECK_FOR_INTERRUPTS();
 }
 
-QsTicket
-qs_ticket_submit_until(const QsTicketRequest *request, TimestampTz until, QsTicketOutcome *refused)
-{
-	for (;;)
-	{
-		QsTicket	ticket = qs_ticket_submit(request, refused);
-		TimestampTz now;
-
-		if (ticket != 0)
-			return ticket;
-		now = GetCurrentTimestamp();
-		if (now >= until)
-			return 0;
-		sleep_until(Min(until, TimestampTzPlusMilliseconds(now, LOOK_FOR_ROOM_MS)), now, true);
-	}
-}
-
 bool
 qs_ticket_ended(QsTicket ticket)
 {
@@ -639,6 +678,61 @@ worker_stays_away(TimestampTz *since, bool worker, TimestampTz now)
 	else
 		return TimestampDifferenceExceeds(*since, now, WORKER_ABSENT_MS);
 	return false;
+}
+
+/* Whoever was called for room that is left passes the call on. */
+static void
+leave_waiters(void)
+{
+	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
+	if (qs_waiters_leave(waiters))
+		call_waiters(false);
+	LWLockRelease(&control->lock);
+}
+
+/* The caller leaves the queue, whatever way this ends. */
+static QsTicket
+wait_for_room(const QsTicketRequest *request, TimestampTz until, QsTicketOutcome *refused)
+{
+	TimestampTz absent_since = 0;
+
+	for (;;)
+	{
+		TimestampTz now = GetCurrentTimestamp();
+		bool		worker;
+		QsTicket	ticket = try_submit(request, now < until, refused, &worker);
+
+		if (ticket != 0 || *refused == QS_REQUEST_TOO_LARGE || now >= until)
+			return ticket;
+		if (worker_stays_away(&absent_since, worker, now))
+		{
+			*refused = QS_NO_REQUEST_WORKER;
+			return 0;
+		}
+		sleep_until(until, now, worker);
+	}
+}
+
+QsTicket
+qs_ticket_submit_until(const QsTicketRequest *request, TimestampTz until, QsTicketOutcome *refused)
+{
+	QsTicket	ticket;
+	bool		worker;
+
+	prepare_backend();
+	ticket = try_submit(request, false, refused, &worker);
+	if (ticket != 0 || *refused == QS_REQUEST_TOO_LARGE || GetCurrentTimestamp() >= until)
+		return ticket;
+	PG_TRY();
+	{
+		ticket = wait_for_room(request, until, refused);
+	}
+	PG_FINALLY();
+	{
+		leave_waiters();
+	}
+	PG_END_TRY();
+	return ticket;
 }
 
 QsTicketOutcome
@@ -787,11 +881,24 @@ qs_ticket_list(int *n)
 	return infos;
 }
 
+void
+qs_ticket_usage(QsTicketUsage *usage)
+{
+	LWLockAcquire(&control->lock, LW_SHARED);
+	usage->tickets = qs_max_tickets - control->free_count;
+	usage->waiting = qs_waiters_count(waiters);
+	usage->request_bytes = control->request_bytes;
+	LWLockRelease(&control->lock);
+	usage->request_memory = request_area_size();
+	usage->answer_bytes = pg_atomic_read_u64(&control->answer_bytes);
+	usage->answer_memory = answer_area_size();
+}
+
 /* ---- the request worker ----------------------------------------------- */
 
 /*
- * What runs is failed; what waits is put before the next worker; each owner is
- * woken to see whether there is a worker.
+ * What runs is failed; what waits is put before the next worker; each owner, and
+ * whoever waits for room, is woken to see whether there is a worker.
  */
 static void
 sweep_slots(void)
@@ -808,6 +915,7 @@ sweep_slots(void)
 			wake(slot->proc_number);
 		}
 	}
+	qs_waiters_wake_all(waiters);
 }
 
 static void
@@ -938,7 +1046,7 @@ static Piece *
 add_piece(Slot *slot, Piece *last)
 {
 	Size		size = last == NULL ? FIRST_PIECE :
-		Min(LARGEST_PIECE, 2 * (last->room + offsetof(Piece, data)));
+		Min(LARGEST_PIECE, 2 * piece_size(last));
 	dsa_pointer at = dsa_allocate_extended(answers, size, DSA_ALLOC_NO_OOM);
 	Piece	   *piece;
 
@@ -948,6 +1056,7 @@ add_piece(Slot *slot, Piece *last)
 	piece->next = InvalidDsaPointer;
 	piece->room = size - offsetof(Piece, data);
 	piece->used = 0;
+	pg_atomic_fetch_add_u64(&control->answer_bytes, size);
 	if (last != NULL)
 		last->next = at;
 	else

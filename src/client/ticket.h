@@ -29,7 +29,8 @@ typedef enum QsTicketOutcome
 	QS_NO_REQUEST_WORKER,
 	QS_TICKETS_FULL,
 	QS_TICKETS_FULL_FOR_SERVER,
-	QS_REQUEST_MEMORY_FULL
+	QS_REQUEST_MEMORY_FULL,
+	QS_REQUEST_TOO_LARGE		/* for its memory, were there no other */
 } QsTicketOutcome;
 
 typedef struct QsTicketRequest
@@ -68,12 +69,10 @@ extern pid_t qs_ticket_worker_pid(void);
 
 /*
  * Queues a request.  Returns 0, with *refused saying why, where a limit is
- * reached.  The ticket belongs to this session until it is taken or released;
- * the end of the session releases it, whatever way it ends.
+ * reached and nobody makes room until that time, or no worker comes back that
+ * could.  Interruptible.  The ticket belongs to this session until it is taken or
+ * released; the end of the session releases it, whatever way it ends.
  */
-extern QsTicket qs_ticket_submit(const QsTicketRequest *request, QsTicketOutcome *refused);
-
-/* The same, trying again until that time.  Interruptible. */
 extern QsTicket qs_ticket_submit_until(const QsTicketRequest *request, TimestampTz until,
 									   QsTicketOutcome *refused);
 
@@ -120,6 +119,19 @@ typedef struct QsTicketInfo
 
 /* Palloc'd array of those in use; any process. */
 extern QsTicketInfo *qs_ticket_list(int *n);
+
+/* How much of each limit is used. */
+typedef struct QsTicketUsage
+{
+	int			tickets;		/* of qs_max_tickets */
+	int			waiting;		/* sessions, for a ticket or memory */
+	Size		request_bytes;
+	Size		request_memory;
+	Size		answer_bytes;
+	Size		answer_memory;
+} QsTicketUsage;
+
+extern void qs_ticket_usage(QsTicketUsage *usage);
 
 /* ---- the request worker ---- */
 

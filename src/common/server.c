@@ -9,6 +9,9 @@
  * than to whoever wrote them.  No message repeats a value that may be a secret.
  */
 #include "qdrant_sync.h"
+
+#include <limits.h>
+
 #include "common/secret_file.h"
 #include "common/server.h"
 #include "common/settings.h"
@@ -165,12 +168,12 @@ check_url(const char *url)
 
 /* Reads ms, or a number with a unit as settings take it. */
 static bool
-parse_timeout(const char *value, int *timeout)
+parse_timeout(const char *value, int longest, int *timeout)
 {
 	const char *hint;
 
 	return parse_int(value, timeout, GUC_UNIT_MS, &hint) &&
-		*timeout >= 1 && *timeout <= LONGEST_TIMEOUT;
+		*timeout >= 1 && *timeout <= longest;
 }
 
 static const char *
@@ -178,7 +181,18 @@ check_timeout(const char *value)
 {
 	int			timeout;
 
-	return parse_timeout(value, &timeout) ? NULL : "it is not a time from 1 ms to 10 min";
+	return parse_timeout(value, LONGEST_TIMEOUT, &timeout) ? NULL :
+		"it is not a time from 1 ms to 10 min";
+}
+
+/* The bounds of the setting whose name it has. */
+static const char *
+check_request_timeout(const char *value)
+{
+	int			timeout;
+
+	return parse_timeout(value, INT_MAX, &timeout) ? NULL :
+		"it is not a time from 1 ms to 2147483647 ms";
 }
 
 static const char *
@@ -229,6 +243,8 @@ static const QsOption options[] = {
 	"Give milliseconds, or a number with a unit as in '5s'."},
 	{"timeout", ForeignServerRelationId, check_timeout, OF_ANYONE,
 	"Give milliseconds, or a number with a unit as in '60s'."},
+	{"request_timeout", ForeignServerRelationId, check_request_timeout, OF_ANYONE,
+	"Give milliseconds, or a number with a unit as in '10s'."},
 	{"ca_file", ForeignServerRelationId, check_file, OF_SUPERUSER, NULL},
 	{"cert_file", ForeignServerRelationId, check_file, OF_SUPERUSER, NULL},
 	{"key_file", ForeignServerRelationId, check_file, OF_SUPERUSER, NULL},
@@ -502,9 +518,11 @@ take_server_options(QsServer *server, List *given)
 		if (strcmp(def->defname, "url") == 0)
 			server->url = usable_url(defGetString(def), server->name);
 		else if (strcmp(def->defname, "connect_timeout") == 0)
-			(void) parse_timeout(defGetString(def), &server->connect_timeout);
+			(void) parse_timeout(defGetString(def), LONGEST_TIMEOUT, &server->connect_timeout);
 		else if (strcmp(def->defname, "timeout") == 0)
-			(void) parse_timeout(defGetString(def), &server->timeout);
+			(void) parse_timeout(defGetString(def), LONGEST_TIMEOUT, &server->timeout);
+		else if (strcmp(def->defname, "request_timeout") == 0)
+			(void) parse_timeout(defGetString(def), INT_MAX, &server->request_timeout);
 		else
 			take_connect_option(&server->connect, def->defname, defGetString(def));
 	}

@@ -21,6 +21,8 @@ typedef struct QsServer
 	int			connect_timeout;	/* ms; option connect_timeout, default 5 s */
 	int			timeout;		/* ms; option timeout: that Qdrant may take for a
 								 * write, default 60 s */
+	int			request_timeout;	/* ms; option request_timeout: that a call may take
+									 * which says nothing of it; 0: the setting */
 } QsServer;
 
 /*

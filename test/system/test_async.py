@@ -47,6 +47,11 @@ def none_left(db):
     wait_until(lambda: not states(db), 20, lambda: f"no ticket is left: {states(db)}")
 
 
+def usage(db):
+    """The row of qdrant_request_usage by column."""
+    return db.one("SELECT to_jsonb(u) FROM qdrant_request_usage u")
+
+
 def error(db, text, params=None):
     with pytest.raises(psycopg.Error) as caught:
         db.sql(text, params)
@@ -362,6 +367,99 @@ def test_at_the_limit_the_caller_waits_where_the_setting_says_so(db, held):
     assert session.ended().rows == [(2,)]
     session.close()
     none_left(db)
+
+
+WAITING = ["qdrant_sync.limit_wait = '1h'"]
+ONE = "SELECT count(*) FROM qdrant_await_points(ARRAY[(" + TICKET + ")])"
+
+
+def waiting(db, n):
+    wait_until(lambda: usage(db)["waiting"] == n, 20, lambda: f"{n} wait for room: {usage(db)}")
+
+
+def test_several_who_wait_for_a_ticket_are_served_one_by_one(db, held):
+    """Each ticket that is given up serves one of them; who leaves in another way leaves nothing behind."""
+    hoarder = db.connect()
+    tickets = [t for (t,) in hoarder.execute(TICKET + " FROM generate_series(1, 768)")]
+    sessions = [Session(db, ONE, WAITING) for _ in range(12)]
+    waiting(db, 12)
+    late = Session(db, ONE, ["qdrant_sync.limit_wait = '100ms'"])
+    assert late.ended().error.sqlstate == "53400"
+    # The first in the queue and one in its middle.
+    sessions[0].conn.cancel()
+    db.sql("SELECT pg_terminate_backend(%s)", (sessions[6].pid,))
+    waiting(db, 10)
+    assert sessions[0].ended().error.sqlstate == "57014" and sessions[6].ended().error
+    # Those that run are freed by the worker, those that queue by their session.
+    held.wait_held(16)
+    for left, ticket in zip(range(9, 3, -1), tickets[:3] + tickets[-3:]):
+        assert hoarder.execute("SELECT qdrant_cancel(%s)", (ticket,)).fetchone() == (True,)
+        waiting(db, left)
+        assert usage(db)["tickets"] == 768
+    hoarder.close()
+    waiting(db, 0)
+    let_go(held)
+    for n in {*range(12)} - {0, 6}:
+        assert sessions[n].ended().rows == [(2,)], sessions[n].error
+    for session in (late, *sessions):
+        session.close()
+    none_left(db)
+
+
+def test_who_waits_for_a_server_that_has_its_share_lets_others_pass(db, held, front):
+    """Both servers use up all tickets; one of the second's comes free, and the first's may have no more."""
+    other_name = front.url.replace("127.0.0.1", "localhost")
+    db.sql(f"CREATE SERVER second FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url '{other_name}')")
+    first, second = (text.replace("\"timeout\"", f"server => '{name}', \"timeout\"")
+                     for text, name in ((TICKET, "qdrant"), (TICKET, "second")))
+    hoarder = db.connect()
+    hoarder.execute(first + " FROM generate_series(1, 768)")
+    tickets = [t for (t,) in hoarder.execute(second + " FROM generate_series(1, 256)")]
+    sessions = []
+    for text in (first, first, second, first, second):
+        sessions.append(Session(db, f"SELECT count(*) FROM qdrant_await_points(ARRAY[({text})])", WAITING))
+        waiting(db, len(sessions))
+    for left in (4, 3):
+        assert hoarder.execute("SELECT qdrant_cancel(%s)", (tickets.pop(),)).fetchone() == (True,)
+        waiting(db, left)
+    assert db.sql("SELECT pid, server FROM qdrant_requests WHERE pid <> %s ORDER BY submitted_at",
+                  (hoarder.info.backend_pid,)) == [(sessions[2].pid, "second"), (sessions[4].pid, "second")]
+    hoarder.close()
+    let_go(held)
+    for session in sessions:
+        assert session.ended().rows == [(2,)], session.error
+        session.close()
+    none_left(db)
+
+
+def test_sessions_wait_for_room_for_large_requests(db, held):
+    """The requests' memory has 8 MB here; a small one has room meanwhile, and one that never has is told so at once."""
+    def text(megabytes):
+        return (f"""SELECT qdrant_query_async('items', '[1,0]', "timeout" => '60s', filter => jsonb_build_object('must_not',
+            jsonb_build_object('key', 'k', 'match', jsonb_build_object('value', repeat('x', {megabytes} << 20)))))""")
+    start = usage(db)
+    hoarder = db.connect()
+    tickets = []
+    with pytest.raises(psycopg.errors.OutOfMemory) as caught:
+        while True:
+            tickets.append(hoarder.execute(text(2)).fetchone()[0])
+    assert len(tickets) >= 2 and "or try again" in caught.value.diag.message_hint
+    sessions = [Session(db, f"SELECT count(*) FROM qdrant_await_points(ARRAY[({text(2)})])", WAITING) for _ in range(3)]
+    waiting(db, 3)
+    assert usage(db)["request_bytes"] >= len(tickets) << 21
+    db.sql("SET qdrant_sync.limit_wait = '1h'")
+    assert db.one("SELECT qdrant_cancel(%s)", (db.one(TICKET),)) is True
+    e = error(db, text(9))
+    assert e.sqlstate == "53200" and e.diag.message_hint == "Raise qdrant_sync.answer_memory."
+    assert hoarder.execute("SELECT qdrant_cancel(%s)", (tickets.pop(),)).fetchone() == (True,)
+    waiting(db, 2)
+    hoarder.close()
+    let_go(held)
+    for session in sessions:
+        assert session.ended().rows == [(2,)], session.error
+        session.close()
+    none_left(db)
+    assert usage(db) == start
 
 
 # --- elsewhere ---

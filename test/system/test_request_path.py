@@ -9,6 +9,7 @@ import pytest
 from qdrant_client import models
 
 from harness import Cluster, FrontHandle, new_extension_db, wait_until
+from items import Items
 
 pytestmark = pytest.mark.faults
 
@@ -134,6 +135,72 @@ def test_own_timeout(db, held):
             return session.ended_at - session.started_at
         assert 0.2 <= quickest(attempt) < 0.3
     no_requests(db)
+
+
+# Each form of a call: waiting, by a ticket, joined to rows, and raw.
+CALLS = {
+    "qdrant_query": "SELECT * FROM qdrant_query('held', '[1,0]'{})",
+    "qdrant_count": "SELECT qdrant_count('held'{})",
+    "qdrant_query_async": "SELECT qdrant_await(t) FROM (SELECT qdrant_query_async('held', '[1,0]'{}) AS t OFFSET 0) q",
+    "qdrant_count_async": "SELECT qdrant_await(t) FROM (SELECT qdrant_count_async('held'{}) AS t OFFSET 0) q",
+    "qdrant_search": "SELECT * FROM qdrant_search(NULL::own_time, '[1,0,0,0]'{})",
+    "qdrant_request": "SELECT qdrant_request('GET', '/collections/held'{})",
+}
+
+
+@pytest.mark.parametrize("form", CALLS)
+def test_a_server_that_stalls_has_a_timeout_of_its_own(db, held, form):
+    """The server's option comes before the setting, which nobody could wait for, and after the call's argument."""
+    if form == "qdrant_search":
+        held.clear_faults()
+        Items(db, "own_time", rows=1)
+    held.fault("hold", path_regex="/held|/query$")
+
+    def within(db, argument=""):
+        session = Session(db, CALLS[form].format(argument), ["qdrant_sync.request_timeout = '1h'"]).ended()
+        assert session.error.sqlstate == "08006", session.error
+        hint = session.error.diag.message_hint
+        assert "option request_timeout" in hint and "qdrant_sync.request_timeout" in hint
+        session.close()
+        return str(session.error).split(" did not answer within ")[1].splitlines()[0]
+
+    db.sql("ALTER SERVER qdrant OPTIONS (ADD request_timeout '300ms')")
+    assert within(db) == "300 ms"
+    db.sql("ALTER SERVER qdrant OPTIONS (SET request_timeout '150')")
+    assert within(db) == "150 ms"
+    assert within(db, ", \"timeout\" => '100ms'") == "100 ms"
+    # A longer one wins, too: it is still under way when another call has been given up.
+    long = Session(db, CALLS[form].format(", \"timeout\" => '60s'"))
+    wait_running(db, 1)
+    assert within(db) == "150 ms"
+    held.clear_faults()
+    held.release()
+    assert long.ended().error is None
+    long.close()
+    no_requests(db)
+
+
+def test_alter_server_changes_the_timeout_of_a_session_that_goes_on(db, held):
+    """As with every option: by the catalogs' invalidation alone."""
+    def within():
+        with pytest.raises(psycopg.errors.ConnectionFailure) as caught:
+            db.sql("SELECT * FROM qdrant_query('held', '[1,0]')")
+        return str(caught.value).split(" did not answer within ")[1].splitlines()[0]
+    with db.connect() as owner:
+        for given, seen in (("ADD request_timeout '50ms'", "50 ms"), ("SET request_timeout '70ms'", "70 ms")):
+            owner.execute(f"ALTER SERVER qdrant OPTIONS ({given})")
+            assert within() == seen
+        owner.execute("ALTER SERVER qdrant OPTIONS (DROP request_timeout)")
+    db.sql("SET qdrant_sync.request_timeout = '60ms'")
+    assert within() == "60 ms"
+    held.clear_faults()
+    held.release()
+    # What Qdrant is told follows, in its whole seconds.
+    db.sql("ALTER SERVER qdrant OPTIONS (ADD request_timeout '7s')")
+    held.clear_log()
+    db.sql("SELECT * FROM qdrant_query('held', '[1,0]')")
+    db.sql("SELECT qdrant_count('held')")
+    assert [entry["query"] for entry in held.log()] == ["timeout=7"] * 2
 
 
 def test_an_error_is_caught_by_a_block_and_leaves_nothing(db, held):
@@ -319,6 +386,24 @@ def test_two_hundred_requests_share_the_connections(db, front):
     log = front.faults.log(path_regex=POINTS)
     assert len(log) == 200 and {entry["status"] for entry in log} == {200}
     assert len({entry["connection"] for entry in log}) <= 16
+
+
+def test_nobody_who_waits_for_a_ticket_is_forgotten(db, front, rng):
+    """More sessions than tickets, some of which give up in the middle; the others all come to their end."""
+    front.client.create_collection("held", models.VectorParams(size=2, distance=models.Distance.DOT))
+    many = "SELECT count(*) FROM generate_series(1, {}) i, LATERAL qdrant_query('held', '[1,0]', i)"
+    wait = "qdrant_sync.limit_wait = '1h'"
+    impatient = [Session(db, many.format(100000), [wait, f"statement_timeout = {rng.randrange(20, 2000)}"])
+                 for _ in range(30)]
+    patient = [Session(db, many.format(30), [wait]) for _ in range(70)]
+    for session in patient:
+        assert session.ended(120).rows == [(0,)], session.error
+        session.close()
+    for session in impatient:
+        assert session.ended(120).error.sqlstate == "57014"
+        session.close()
+    no_requests(db, 10)
+    assert db.one("SELECT waiting FROM qdrant_request_usage") == 0
 
 
 # --- elsewhere ---

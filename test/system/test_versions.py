@@ -61,7 +61,8 @@ def test_standby_is_promoted(front, pgversion):
 
 def test_views_and_dump(db, cluster):
     Items(db, rows=5)
-    for view in ("qdrant_mirrors", "qdrant_backfills", "qdrant_workers", "qdrant_requests", "qdrant_dead_letters"):
+    for view in ("qdrant_mirrors", "qdrant_backfills", "qdrant_workers", "qdrant_requests", "qdrant_request_usage",
+                 "qdrant_dead_letters"):
         db.sql(f"SELECT * FROM {view}")
     dump = cluster.dump(db.name)
     assert "CREATE EXTENSION" in dump and "qdrant_internal.capture" in dump
