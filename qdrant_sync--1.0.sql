@@ -446,7 +446,7 @@ CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config js
 LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_create_collection';
 
 COMMENT ON FUNCTION qdrant_create_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
-'create_collection of Qdrant''s Python client, with its argument names; models are jsonb in Qdrant''s own form, such as vectors_config => ''{"size": 4, "distance": "Cosine"}''. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Returns true; ERROR 42710 where the collection exists.';
+'create_collection of Qdrant''s Python client, with its argument names; models are jsonb in Qdrant''s own form, such as vectors_config => ''{"size": 4, "distance": "Cosine"}''. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. Returns true; ERROR 42710 where the collection exists, 42809 where a mirror of this database owns it; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_internal.requests(OUT pid integer, OUT database name, OUT server text, OUT method text,
 	OUT state text, OUT submitted_at timestamptz, OUT ticket bigint) RETURNS SETOF record
@@ -467,7 +467,7 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_raw_request';
 REVOKE EXECUTE ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) FROM PUBLIC;
 
 COMMENT ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) IS
-'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
+'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. What does not only read is refused in a read-only transaction and on a standby (25006). ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
 /* -- end: request -- */
 
 /* -- begin: upload (src/capture/upload.c) -- */
@@ -494,7 +494,7 @@ WHERE s.mirror = 0;
 GRANT SELECT ON qdrant_operations TO PUBLIC;
 
 COMMENT ON FUNCTION qdrant_upload(text, text, integer, jsonb, jsonb, text, text) IS
-'Writes the rows of a query as points to a collection that no mirror owns, after COMMIT, as qdrant_upsert does, and returns how many there were. The query runs once, as the caller, and sees what the transaction has done; it is read by a cursor, a few rows in memory at a time. Columns: id (an integer, numeric, a uuid, or text of either). vector (real[] or double precision[], of two dimensions for a multi-vector; pgvector''s vector, halfvec and arrays of them; or an array, json, jsonb or text in Qdrant''s own form, also an object of named vectors); without it, every column of a vector type is a named vector, called as the column. payload (json, jsonb, or a type written as an object, such as a row); without it, every other column is a field of the payload, written as a mirror writes it. A vector that is NULL is left out; a payload that is NULL is none. batch_size: points in one request, which has at most about a megabyte. shard_key_selector, update_filter, update_mode and server as qdrant_upsert. ERROR 42703 without a column id, 42701 for two of one name, 42804 for an id of another type, 22004 for NULL arguments and ids, 22023 names the point (row) that Qdrant could not take, or a column that has no place; else as qdrant_upsert, and those of the query. The view qdrant_uploads shows how far it is, qdrant_operations what waits to be sent.';
+'Writes the rows of a query as points to a collection that no mirror owns, after COMMIT, as qdrant_upsert does, and returns how many there were. The query runs once, as the caller, and sees what the transaction has done; it is read by a cursor, a few rows in memory at a time. Columns: id (an integer, numeric, a uuid, or text of either). vector (real[] or double precision[], of two dimensions for a multi-vector; pgvector''s vector, halfvec and arrays of them; or an array, json, jsonb or text in Qdrant''s own form, also an object of named vectors); without it, every column of a vector type is a named vector, called as the column. payload (json, jsonb, or a type written as an object, such as a row); without it, every other column is a field of the payload, written as a mirror writes it. A vector that is NULL is left out; a payload that is NULL is none. batch_size: points in one request, which has at most about a megabyte (NULL: 64). shard_key_selector, update_filter, update_mode and server as qdrant_upsert. ERROR 42703 without a column id, 42701 for two of one name, 42804 for an id of another type, 22004 for a NULL collection_name, query or id, 22023 names the point (row) that Qdrant could not take, or a column that has no place; else as qdrant_upsert, and those of the query. The view qdrant_uploads shows how far it is, qdrant_operations what waits to be sent.';
 COMMENT ON FUNCTION qdrant_internal.uploads() IS
 'Sessions in qdrant_upload of this database, of roles that the caller is a member of, or all for pg_monitor; for qdrant_uploads.';
 COMMENT ON VIEW qdrant_uploads IS
@@ -651,7 +651,8 @@ CREATE FUNCTION qdrant_scroll(collection_name text, scroll_filter jsonb DEFAULT 
 	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
 	payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb, next_page_offset text)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_scroll';
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
+AS 'MODULE_PATHNAME', 'qs_scroll';
 
 COMMENT ON FUNCTION qdrant_scroll(text, jsonb, integer, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
 'scroll of Qdrant''s Python client, with its argument names and defaults: a page of points in the order of their ids, or of order_by: the name of a field, or {"key", "direction", "start_from"} as text. next_page_offset, the same in every row, is the "offset" of the next page and NULL in the last one; a page without rows has none after it. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
@@ -668,7 +669,8 @@ CREATE FUNCTION qdrant_facet(collection_name text, key text, facet_filter jsonb 
 	exact boolean DEFAULT false, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS TABLE (value jsonb, count bigint)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_facet';
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
+AS 'MODULE_PATHNAME', 'qs_facet';
 
 COMMENT ON FUNCTION qdrant_facet(text, text, jsonb, integer, boolean, text, interval, jsonb, text) IS
 'facet of Qdrant''s Python client, with its argument names and defaults: the most frequent values of a field of the payload, which needs an index, with how many points have them. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
@@ -724,7 +726,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_recreate_collection';
 
 COMMENT ON FUNCTION qdrant_recreate_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
-'recreate_collection of Qdrant''s Python client, with its argument names and defaults: qdrant_delete_collection, if it is there, and qdrant_create_collection. Between the two there is no collection. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'recreate_collection of Qdrant''s Python client, with its argument names and defaults: qdrant_delete_collection, if it is there, and qdrant_create_collection. Between the two there is no collection. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_update_collection(collection_name text, optimizers_config jsonb DEFAULT NULL, collection_params jsonb DEFAULT NULL,
 	vectors_config jsonb DEFAULT NULL, hnsw_config jsonb DEFAULT NULL,
@@ -735,21 +737,21 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_update_collection';
 
 COMMENT ON FUNCTION qdrant_update_collection(text, jsonb, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, text) IS
-'update_collection of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'update_collection of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_delete_collection(collection_name text, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_collection';
 
 COMMENT ON FUNCTION qdrant_delete_collection(text, interval, text) IS
-'delete_collection of Qdrant''s Python client, with its argument names and defaults: false where there was none. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'delete_collection of Qdrant''s Python client, with its argument names and defaults: false where there was none. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_update_collection_aliases(change_aliases_operations jsonb, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_update_collection_aliases';
 
 COMMENT ON FUNCTION qdrant_update_collection_aliases(jsonb, interval, text) IS
-'update_collection_aliases of Qdrant''s Python client, with its argument names and defaults: an array of {"create_alias": {"collection_name", "alias_name"}}, {"delete_alias": {"alias_name"}} and {"rename_alias": {"old_alias_name", "new_alias_name"}}, done in one step. An alias of a mirror''s collection is refused: it would pass by the rights on the table. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'update_collection_aliases of Qdrant''s Python client, with its argument names and defaults: an array of {"create_alias": {"collection_name", "alias_name"}}, {"delete_alias": {"alias_name"}} and {"rename_alias": {"old_alias_name", "new_alias_name"}}, done in one step. An alias of a mirror''s collection is refused: it would pass by the rights on the table. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_create_payload_index(collection_name text, field_name text, field_schema text DEFAULT NULL, field_type text DEFAULT NULL,
 	wait boolean DEFAULT true, ordering text DEFAULT NULL, "timeout" interval DEFAULT NULL,
@@ -758,7 +760,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_create_payload_index';
 
 COMMENT ON FUNCTION qdrant_create_payload_index(text, text, text, text, boolean, text, interval, text) IS
-'create_payload_index of Qdrant''s Python client, with its argument names and defaults. field_schema: a type (keyword, integer, float, bool, geo, datetime, text, uuid), or parameters such as {"type": "text", "lowercase": true} as text; field_type is its old name. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'create_payload_index of Qdrant''s Python client, with its argument names and defaults. field_schema: a type (keyword, integer, float, bool, geo, datetime, text, uuid), or parameters such as {"type": "text", "lowercase": true} as text; field_type is its old name. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_delete_payload_index(collection_name text, field_name text, wait boolean DEFAULT true, ordering text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL)
@@ -766,7 +768,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_payload_index';
 
 COMMENT ON FUNCTION qdrant_delete_payload_index(text, text, boolean, text, interval, text) IS
-'delete_payload_index of Qdrant''s Python client, with its argument names and defaults. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'delete_payload_index of Qdrant''s Python client, with its argument names and defaults. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_create_vector_name(collection_name text, vector_name text, vector_name_config jsonb, wait boolean DEFAULT true,
 	ordering text DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
@@ -774,7 +776,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_create_vector_name';
 
 COMMENT ON FUNCTION qdrant_create_vector_name(text, text, jsonb, boolean, text, interval, text) IS
-'create_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18): {"dense": {"size", "distance"}} or {"sparse": {}}. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'create_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18): {"dense": {"size", "distance"}} or {"sparse": {}}. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_delete_vector_name(collection_name text, vector_name text, wait boolean DEFAULT true, ordering text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL)
@@ -782,7 +784,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_vector_name';
 
 COMMENT ON FUNCTION qdrant_delete_vector_name(text, text, boolean, text, interval, text) IS
-'delete_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18). Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'delete_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18). Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 /* -- end: methods -- */
 
 /* -- begin: twins (src/client/reads.c) -- */

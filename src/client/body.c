@@ -7,6 +7,8 @@
  */
 #include "qdrant_sync.h"
 
+#include <math.h>
+
 #include "client/body.h"
 #include "catalog/pg_type.h"
 #include "common/encode.h"
@@ -78,6 +80,10 @@ qs_body_float(StringInfo body, const char *key, float value)
 {
 	char		text[QS_FLOAT_MAX_TEXT];
 
+	if (isnan(value) || isinf(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is NaN or infinite", key)));
 	qs_body_key(body, key);
 	appendBinaryStringInfo(body, text, qs_put_float(text, value) - text);
 }
