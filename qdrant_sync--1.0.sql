@@ -397,27 +397,27 @@ CREATE FUNCTION qdrant_internal.rows_support(internal) RETURNS internal
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_rows_support';
 
 CREATE FUNCTION qdrant_query(collection text, query anycompatible, k integer DEFAULT 10,
-	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
 	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_query';
 
-COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
+COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
 'The k points of a collection that are nearest to query, best first. query: a vector as text ([0.1, 0.2]; {1:0.5}/4 is sparse), array of numbers or type of pgvector; a query object of Qdrant''s as jsonb; an integer or uuid, which means nearest to that point. NULL gives no rows. filter and params are in Qdrant''s own JSON. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller (qdrant_search is for that). timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_query_points(collection_name text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
 	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_query_points';
 
-COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'query_points of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. "using", "limit" and "offset" need their quotes. payload_fields and vector_names choose some of the payload and of the vectors. query, rights and errors are those of qdrant_query; a NULL query gives no rows.';
 
 CREATE FUNCTION qdrant_internal.search_support(internal) RETURNS internal
@@ -426,14 +426,14 @@ CREATE FUNCTION qdrant_internal.of_table(anyelement, regclass) RETURNS anyelemen
 LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_of_table';
 
 CREATE FUNCTION qdrant_search(source anyelement, query anycompatible DEFAULT NULL::text, k integer DEFAULT 10,
-	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	params jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, skip integer DEFAULT 0,
 	prefetch jsonb DEFAULT NULL, lookup_from jsonb DEFAULT NULL, like_key text DEFAULT NULL)
 RETURNS TABLE (hit anyelement, score real, rank integer)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.search_support
 AS 'MODULE_PATHNAME', 'qs_search';
 
-COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, real, text, jsonb, interval, integer, jsonb, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, double precision, text, jsonb, interval, integer, jsonb, jsonb, text) IS
 'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone or hidden are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. like_key, in the place of query: the same by the text of a key of any type, for a key of several columns a JSON array (''["example.org", 1]''). NULL for both gives no rows. skip: so many rows are left out first; rank counts them. vector_name: default the unnamed vector, or the only one. filter, params, prefetch and lookup_from are in Qdrant''s own JSON. Needs SELECT on all columns of the table and USAGE on its server. Errors: 42501 no privilege, or row security applies and the query names points; 22023 no such row; 55000 not mirrored; 42809 a view or a partition; those of qdrant_query.';
 
 CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config jsonb DEFAULT NULL,
@@ -505,25 +505,25 @@ COMMENT ON VIEW qdrant_operations IS
 
 /* -- begin: async (src/client/async.c) -- */
 CREATE FUNCTION qdrant_query_async(collection text, query anycompatible, k integer DEFAULT 10,
-	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
 	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_async';
 
-COMMENT ON FUNCTION qdrant_query_async(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
+COMMENT ON FUNCTION qdrant_query_async(text, anycompatible, integer, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
 'qdrant_query that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
 
 CREATE FUNCTION qdrant_query_points_async(collection_name text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
 	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_async';
 
-COMMENT ON FUNCTION qdrant_query_points_async(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_async(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'qdrant_query_points that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
 
 CREATE FUNCTION qdrant_await(ticket bigint, "timeout" interval DEFAULT NULL) RETURNS jsonb
@@ -686,14 +686,14 @@ COMMENT ON FUNCTION qdrant_query_batch_points(text, jsonb, text, interval, text)
 CREATE FUNCTION qdrant_query_points_groups(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, with_lookup text DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, with_lookup text DEFAULT NULL,
 	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
 	vector_names text[] DEFAULT NULL)
 RETURNS TABLE (group_id jsonb, id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb, lookup jsonb)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_points_groups';
 
-COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'query_points_groups of Qdrant''s Python client, with its argument names and defaults: hits in groups that have the same value of the field group_by, one row for each hit, groups in Qdrant''s order. "limit": number of groups. with_lookup: name of a collection whose point of that id is lookup, or {"collection", ...} as text; it is read under the same rights. query as in qdrant_query; NULL gives no rows. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_search_matrix_pairs(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
@@ -879,14 +879,14 @@ COMMENT ON FUNCTION qdrant_query_batch_points_async(text, jsonb, text, interval,
 CREATE FUNCTION qdrant_query_points_groups_async(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, with_lookup text DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, with_lookup text DEFAULT NULL,
 	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
 	vector_names text[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_groups_async';
 
-COMMENT ON FUNCTION qdrant_query_points_groups_async(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_groups_async(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'qdrant_query_points_groups that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"groups": [{"id", "hits", "lookup"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
 CREATE FUNCTION qdrant_search_matrix_pairs_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
@@ -965,6 +965,17 @@ SELECT pg_catalog.jsonb_build_object('id', $1, 'vector',
   FROM pg_catalog.to_jsonb($2) AS v
 $$;
 
+/* The same for an id that is a literal or a driver's parameter without a type, which anyelement cannot be. */
+CREATE FUNCTION qdrant_point(id text, vector anycompatible, payload jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+SELECT pg_catalog.jsonb_build_object('id',
+	CASE WHEN $1 OPERATOR(pg_catalog.~) '^[0-9]+$' THEN pg_catalog.to_jsonb($1::pg_catalog.numeric) ELSE pg_catalog.to_jsonb($1) END,
+	'vector',
+	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
+	'payload', $3)
+  FROM pg_catalog.to_jsonb($2) AS v
+$$;
+
 COMMENT ON FUNCTION qdrant_upsert(text, jsonb, jsonb, jsonb, text, text) IS
 'Writes points to a collection that no mirror owns, after the transaction has committed and in the order of commits: each replaces the whole point of its id. points: a JSON array of {"id", "vector", "payload"}; an empty one does nothing. There is no wait: nothing is sent before COMMIT (qdrant_wait waits). There is no ordering: a collection gets one request at a time. shard_key_selector, update_filter and update_mode (upsert, insert_only, update_only) as in Qdrant. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. ERROR 22023 names the first point that Qdrant could not take; 54000 one of more than 32 MiB; 22004 for NULL points; 55006 for a collection of a mirror; 53400 while the outbox is full; PREPARE TRANSACTION is refused (0A000). What Qdrant refuses later is in qdrant_dead_letters.';
 COMMENT ON FUNCTION qdrant_delete(text, anycompatible, jsonb, text) IS
@@ -987,4 +998,6 @@ COMMENT ON FUNCTION qdrant_internal.retry_operations(bigint[]) IS
 'Enqueues dead letters of explicit operations again and deletes them; for qdrant_retry. Returns how many there were; NULL for NULL. ERROR 42501 where the caller is no member of the role that asked for one; 55006 and 53400 as qdrant_upsert.';
 COMMENT ON FUNCTION qdrant_point(anyelement, anycompatible, jsonb) IS
 'A point for qdrant_upsert: id is an integer or a uuid; vector an array of numbers, a pgvector value, JSON, or text that holds JSON; payload a JSON object or NULL.';
+COMMENT ON FUNCTION qdrant_point(text, anycompatible, jsonb) IS
+'A point for qdrant_upsert whose id is text: a uuid, or the digits of an integer. Otherwise as qdrant_point(anyelement, anycompatible, jsonb).';
 /* -- end: operations -- */

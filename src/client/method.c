@@ -199,7 +199,7 @@ add_member(Building *b, const QsMethodArgument *argument)
 			qs_body_bool(&b->body, argument->key, PG_GETARG_BOOL(argno));
 			break;
 		case QS_ARG_FLOAT:
-			qs_body_float(&b->body, argument->key, PG_GETARG_FLOAT4(argno));
+			qs_body_float(&b->body, argument->key, PG_GETARG_FLOAT8(argno));
 			break;
 		case QS_ARG_ID:
 		case QS_ARG_IDS:

@@ -92,6 +92,30 @@ def test_an_upload_that_is_refused_is_called_an_upload(db, name):
 
 # --- values as drivers send them ---
 
+@pytest.mark.parametrize("threshold", [1.5, "1.5::real", "1.5::float8", "1.5", "1"])
+@pytest.mark.parametrize("call", [
+    "qdrant_query(%s, '[1, 1]', score_threshold => {})", "qdrant_query_points(%s, '[1, 1]', score_threshold => {})",
+    "qdrant_await_points(ARRAY[qdrant_query_async(%s, '[1, 1]', score_threshold => {})])",
+    "qdrant_await_points(ARRAY[qdrant_query_points_async(%s, '[1, 1]', score_threshold => {})])"])
+def test_a_threshold_may_be_a_number_of_any_type(db, name, call, threshold):
+    """Drivers send a float as double precision, which is no real without a cast."""
+    typed = isinstance(threshold, str)
+    found = db.sql("SELECT id FROM " + call.format(threshold if typed else "%s"), [name] if typed else [name, threshold])
+    assert [row[0] for row in found] == [str(GREATEST), "1"]
+    assert db.sql("SELECT id FROM " + call.format("2.5"), [name]) == [(str(GREATEST),)]
+
+
+@pytest.mark.parametrize("id", ["5c56c793-69f3-4fbf-87e6-c4bf54c28c26", "42", str(GREATEST)])
+def test_the_id_of_a_point_may_be_a_literal_without_a_type(db, front, name, id):
+    for call, params in ((f"qdrant_point('{id}', '[1, 2]')", []), ("qdrant_point(%s, %s)", [id, [1, 2]]),
+                         ("qdrant_point(%s::varchar, ARRAY[1, 2]::real[], '{}')", [id])):
+        db.sql(f"SELECT qdrant_upsert('{name}', jsonb_build_array({call}))", params)
+        assert db.wait()
+        point, = front.client.retrieve(name, [id if "-" in id else int(id)], with_vectors=True)
+        assert str(point.id) == id and point.vector == [1, 2]
+        front.client.delete(name, [point.id])
+
+
 @pytest.mark.parametrize("function", [
     "qdrant_query(%s, '[1, 1]', score_threshold => %s)",
     "qdrant_query_points(%s, '[1, 1]', score_threshold => %s)",
