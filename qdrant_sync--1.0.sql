@@ -397,27 +397,27 @@ CREATE FUNCTION qdrant_internal.rows_support(internal) RETURNS internal
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_rows_support';
 
 CREATE FUNCTION qdrant_query(collection text, query anycompatible, k integer DEFAULT 10,
-	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
 	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_query';
 
-COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
+COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
 'The k points of a collection that are nearest to query, best first. query: a vector as text ([0.1, 0.2]; {1:0.5}/4 is sparse), array of numbers or type of pgvector; a query object of Qdrant''s as jsonb; an integer or uuid, which means nearest to that point. NULL gives no rows. filter and params are in Qdrant''s own JSON. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller (qdrant_search is for that). timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_query_points(collection_name text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
 	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_query_points';
 
-COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'query_points of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. "using", "limit" and "offset" need their quotes. payload_fields and vector_names choose some of the payload and of the vectors. query, rights and errors are those of qdrant_query; a NULL query gives no rows.';
 
 CREATE FUNCTION qdrant_internal.search_support(internal) RETURNS internal
@@ -426,14 +426,14 @@ CREATE FUNCTION qdrant_internal.of_table(anyelement, regclass) RETURNS anyelemen
 LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_of_table';
 
 CREATE FUNCTION qdrant_search(source anyelement, query anycompatible DEFAULT NULL::text, k integer DEFAULT 10,
-	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	params jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, skip integer DEFAULT 0,
 	prefetch jsonb DEFAULT NULL, lookup_from jsonb DEFAULT NULL, like_key text DEFAULT NULL)
 RETURNS TABLE (hit anyelement, score real, rank integer)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.search_support
 AS 'MODULE_PATHNAME', 'qs_search';
 
-COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, real, text, jsonb, interval, integer, jsonb, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, double precision, text, jsonb, interval, integer, jsonb, jsonb, text) IS
 'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone or hidden are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. like_key, in the place of query: the same by the text of a key of any type, for a key of several columns a JSON array (''["example.org", 1]''). NULL for both gives no rows. skip: so many rows are left out first; rank counts them. vector_name: default the unnamed vector, or the only one. filter, params, prefetch and lookup_from are in Qdrant''s own JSON. Needs SELECT on all columns of the table and USAGE on its server. Errors: 42501 no privilege, or row security applies and the query names points; 22023 no such row; 55000 not mirrored; 42809 a view or a partition; those of qdrant_query.';
 
 CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config jsonb DEFAULT NULL,
@@ -446,7 +446,7 @@ CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config js
 LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_create_collection';
 
 COMMENT ON FUNCTION qdrant_create_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
-'create_collection of Qdrant''s Python client, with its argument names; models are jsonb in Qdrant''s own form, such as vectors_config => ''{"size": 4, "distance": "Cosine"}''. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Returns true; ERROR 42710 where the collection exists.';
+'create_collection of Qdrant''s Python client, with its argument names; models are jsonb in Qdrant''s own form, such as vectors_config => ''{"size": 4, "distance": "Cosine"}''. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. Returns true; ERROR 42710 where the collection exists, 42809 where a mirror of this database owns it; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_internal.requests(OUT pid integer, OUT database name, OUT server text, OUT method text,
 	OUT state text, OUT submitted_at timestamptz, OUT ticket bigint) RETURNS SETOF record
@@ -479,7 +479,7 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_raw_request';
 REVOKE EXECUTE ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) FROM PUBLIC;
 
 COMMENT ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) IS
-'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
+'Any request to a registered server, sent at once: ROLLBACK does not undo it. method: GET, POST, PUT, PATCH, DELETE. path: such as /collections/products/points/count, percent-encoded where need be, with no query string. query: a JSON object of texts, numbers and booleans that becomes the query string; NULL members are left out. body: sent as it is; GET takes none. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Returns the whole answer ({"result", "status", "time"}), or what is not JSON, as of /metrics, as a JSON string. EXECUTE is granted to nobody at first: with USAGE on a server it allows whatever the api_key allows there, snapshots and cluster operations included. Refused are changes of a collection that a mirror of this database owns (42809), and reads of it by who may not read the whole table (42501), as far as path and body name it. What does not only read is refused in a read-only transaction and on a standby (25006). ERROR 22004 for NULL in method or path, 22023 for a path, query or method that cannot be used, 54001 for an answer nested too deep; else as qdrant_query.';
 /* -- end: request -- */
 
 /* -- begin: upload (src/capture/upload.c) -- */
@@ -506,7 +506,7 @@ WHERE s.mirror = 0;
 GRANT SELECT ON qdrant_operations TO PUBLIC;
 
 COMMENT ON FUNCTION qdrant_upload(text, text, integer, jsonb, jsonb, text, text) IS
-'Writes the rows of a query as points to a collection that no mirror owns, after COMMIT, as qdrant_upsert does, and returns how many there were. The query runs once, as the caller, and sees what the transaction has done; it is read by a cursor, a few rows in memory at a time. Columns: id (an integer, numeric, a uuid, or text of either). vector (real[] or double precision[], of two dimensions for a multi-vector; pgvector''s vector, halfvec and arrays of them; or an array, json, jsonb or text in Qdrant''s own form, also an object of named vectors); without it, every column of a vector type is a named vector, called as the column. payload (json, jsonb, or a type written as an object, such as a row); without it, every other column is a field of the payload, written as a mirror writes it. A vector that is NULL is left out; a payload that is NULL is none. batch_size: points in one request, which has at most about a megabyte. shard_key_selector, update_filter, update_mode and server as qdrant_upsert. ERROR 42703 without a column id, 42701 for two of one name, 42804 for an id of another type, 22004 for NULL arguments and ids, 22023 names the point (row) that Qdrant could not take, or a column that has no place; else as qdrant_upsert, and those of the query. The view qdrant_uploads shows how far it is, qdrant_operations what waits to be sent.';
+'Writes the rows of a query as points to a collection that no mirror owns, after COMMIT, as qdrant_upsert does, and returns how many there were. The query runs once, as the caller, and sees what the transaction has done; it is read by a cursor, a few rows in memory at a time. Columns: id (an integer, numeric, a uuid, or text of either). vector (real[] or double precision[], of two dimensions for a multi-vector; pgvector''s vector, halfvec and arrays of them; or an array, json, jsonb or text in Qdrant''s own form, also an object of named vectors); without it, every column of a vector type is a named vector, called as the column. payload (json, jsonb, or a type written as an object, such as a row); without it, every other column is a field of the payload, written as a mirror writes it. A vector that is NULL is left out; a payload that is NULL is none. batch_size: points in one request, which has at most about a megabyte (NULL: 64). shard_key_selector, update_filter, update_mode and server as qdrant_upsert. ERROR 42703 without a column id, 42701 for two of one name, 42804 for an id of another type, 22004 for a NULL collection_name, query or id, 22023 names the point (row) that Qdrant could not take, or a column that has no place; else as qdrant_upsert, and those of the query. The view qdrant_uploads shows how far it is, qdrant_operations what waits to be sent.';
 COMMENT ON FUNCTION qdrant_internal.uploads() IS
 'Sessions in qdrant_upload of this database, of roles that the caller is a member of, or all for pg_monitor; for qdrant_uploads.';
 COMMENT ON VIEW qdrant_uploads IS
@@ -517,25 +517,25 @@ COMMENT ON VIEW qdrant_operations IS
 
 /* -- begin: async (src/client/async.c) -- */
 CREATE FUNCTION qdrant_query_async(collection text, query anycompatible, k integer DEFAULT 10,
-	filter jsonb DEFAULT NULL, score_threshold real DEFAULT NULL, vector_name text DEFAULT NULL,
+	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
 	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_async';
 
-COMMENT ON FUNCTION qdrant_query_async(text, anycompatible, integer, jsonb, real, text, boolean, boolean, jsonb, text, interval) IS
+COMMENT ON FUNCTION qdrant_query_async(text, anycompatible, integer, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
 'qdrant_query that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
 
 CREATE FUNCTION qdrant_query_points_async(collection_name text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
 	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_async';
 
-COMMENT ON FUNCTION qdrant_query_points_async(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_async(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'qdrant_query_points that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
 
 CREATE FUNCTION qdrant_await(ticket bigint, "timeout" interval DEFAULT NULL) RETURNS jsonb
@@ -663,7 +663,8 @@ CREATE FUNCTION qdrant_scroll(collection_name text, scroll_filter jsonb DEFAULT 
 	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
 	payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb, next_page_offset text)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_scroll';
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
+AS 'MODULE_PATHNAME', 'qs_scroll';
 
 COMMENT ON FUNCTION qdrant_scroll(text, jsonb, integer, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
 'scroll of Qdrant''s Python client, with its argument names and defaults: a page of points in the order of their ids, or of order_by: the name of a field, or {"key", "direction", "start_from"} as text. next_page_offset, the same in every row, is the "offset" of the next page and NULL in the last one; a page without rows has none after it. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
@@ -680,7 +681,8 @@ CREATE FUNCTION qdrant_facet(collection_name text, key text, facet_filter jsonb 
 	exact boolean DEFAULT false, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS TABLE (value jsonb, count bigint)
-LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_facet';
+LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
+AS 'MODULE_PATHNAME', 'qs_facet';
 
 COMMENT ON FUNCTION qdrant_facet(text, text, jsonb, integer, boolean, text, interval, jsonb, text) IS
 'facet of Qdrant''s Python client, with its argument names and defaults: the most frequent values of a field of the payload, which needs an index, with how many points have them. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
@@ -696,14 +698,14 @@ COMMENT ON FUNCTION qdrant_query_batch_points(text, jsonb, text, interval, text)
 CREATE FUNCTION qdrant_query_points_groups(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, with_lookup text DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, with_lookup text DEFAULT NULL,
 	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
 	vector_names text[] DEFAULT NULL)
 RETURNS TABLE (group_id jsonb, id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb, lookup jsonb)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_points_groups';
 
-COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'query_points_groups of Qdrant''s Python client, with its argument names and defaults: hits in groups that have the same value of the field group_by, one row for each hit, groups in Qdrant''s order. "limit": number of groups. with_lookup: name of a collection whose point of that id is lookup, or {"collection", ...} as text; it is read under the same rights. query as in qdrant_query; NULL gives no rows. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_search_matrix_pairs(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
@@ -736,7 +738,7 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_recreate_collection';
 
 COMMENT ON FUNCTION qdrant_recreate_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
-'recreate_collection of Qdrant''s Python client, with its argument names and defaults: qdrant_delete_collection, if it is there, and qdrant_create_collection. Between the two there is no collection. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'recreate_collection of Qdrant''s Python client, with its argument names and defaults: qdrant_delete_collection, if it is there, and qdrant_create_collection. Between the two there is no collection. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_update_collection(collection_name text, optimizers_config jsonb DEFAULT NULL, collection_params jsonb DEFAULT NULL,
 	vectors_config jsonb DEFAULT NULL, hnsw_config jsonb DEFAULT NULL,
@@ -747,21 +749,21 @@ RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_update_collection';
 
 COMMENT ON FUNCTION qdrant_update_collection(text, jsonb, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, text) IS
-'update_collection of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'update_collection of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_delete_collection(collection_name text, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_collection';
 
 COMMENT ON FUNCTION qdrant_delete_collection(text, interval, text) IS
-'delete_collection of Qdrant''s Python client, with its argument names and defaults: false where there was none. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'delete_collection of Qdrant''s Python client, with its argument names and defaults: false where there was none. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_update_collection_aliases(change_aliases_operations jsonb, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_update_collection_aliases';
 
 COMMENT ON FUNCTION qdrant_update_collection_aliases(jsonb, interval, text) IS
-'update_collection_aliases of Qdrant''s Python client, with its argument names and defaults: an array of {"create_alias": {"collection_name", "alias_name"}}, {"delete_alias": {"alias_name"}} and {"rename_alias": {"old_alias_name", "new_alias_name"}}, done in one step. An alias of a mirror''s collection is refused: it would pass by the rights on the table. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'update_collection_aliases of Qdrant''s Python client, with its argument names and defaults: an array of {"create_alias": {"collection_name", "alias_name"}}, {"delete_alias": {"alias_name"}} and {"rename_alias": {"old_alias_name", "new_alias_name"}}, done in one step. An alias of a mirror''s collection is refused: it would pass by the rights on the table. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_create_payload_index(collection_name text, field_name text, field_schema text DEFAULT NULL, field_type text DEFAULT NULL,
 	wait boolean DEFAULT true, ordering text DEFAULT NULL, "timeout" interval DEFAULT NULL,
@@ -770,7 +772,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_create_payload_index';
 
 COMMENT ON FUNCTION qdrant_create_payload_index(text, text, text, text, boolean, text, interval, text) IS
-'create_payload_index of Qdrant''s Python client, with its argument names and defaults. field_schema: a type (keyword, integer, float, bool, geo, datetime, text, uuid), or parameters such as {"type": "text", "lowercase": true} as text; field_type is its old name. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'create_payload_index of Qdrant''s Python client, with its argument names and defaults. field_schema: a type (keyword, integer, float, bool, geo, datetime, text, uuid), or parameters such as {"type": "text", "lowercase": true} as text; field_type is its old name. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_delete_payload_index(collection_name text, field_name text, wait boolean DEFAULT true, ordering text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL)
@@ -778,7 +780,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_payload_index';
 
 COMMENT ON FUNCTION qdrant_delete_payload_index(text, text, boolean, text, interval, text) IS
-'delete_payload_index of Qdrant''s Python client, with its argument names and defaults. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'delete_payload_index of Qdrant''s Python client, with its argument names and defaults. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_create_vector_name(collection_name text, vector_name text, vector_name_config jsonb, wait boolean DEFAULT true,
 	ordering text DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL)
@@ -786,7 +788,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_create_vector_name';
 
 COMMENT ON FUNCTION qdrant_create_vector_name(text, text, jsonb, boolean, text, interval, text) IS
-'create_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18): {"dense": {"size", "distance"}} or {"sparse": {}}. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'create_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18): {"dense": {"size", "distance"}} or {"sparse": {}}. Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_delete_vector_name(collection_name text, vector_name text, wait boolean DEFAULT true, ordering text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL)
@@ -794,7 +796,7 @@ RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_delete_vector_name';
 
 COMMENT ON FUNCTION qdrant_delete_vector_name(text, text, boolean, text, interval, text) IS
-'delete_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18). Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
+'delete_vector_name of Qdrant''s Python client, with its argument names and defaults (Qdrant 1.18). Returns Qdrant''s update result, {"operation_id", "status"}. wait false: returns before it is done. ordering: weak, medium or strong. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 42704 where the collection is not there, 22023 where Qdrant refuses it.';
 /* -- end: methods -- */
 
 /* -- begin: twins (src/client/reads.c) -- */
@@ -889,14 +891,14 @@ COMMENT ON FUNCTION qdrant_query_batch_points_async(text, jsonb, text, interval,
 CREATE FUNCTION qdrant_query_points_groups_async(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
 	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
-	with_vectors boolean DEFAULT false, score_threshold real DEFAULT NULL, with_lookup text DEFAULT NULL,
+	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, with_lookup text DEFAULT NULL,
 	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
 	vector_names text[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_groups_async';
 
-COMMENT ON FUNCTION qdrant_query_points_groups_async(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, real, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_groups_async(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'qdrant_query_points_groups that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"groups": [{"id", "hits", "lookup"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
 CREATE FUNCTION qdrant_search_matrix_pairs_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
@@ -975,6 +977,17 @@ SELECT pg_catalog.jsonb_build_object('id', $1, 'vector',
   FROM pg_catalog.to_jsonb($2) AS v
 $$;
 
+/* The same for an id that is a literal or a driver's parameter without a type, which anyelement cannot be. */
+CREATE FUNCTION qdrant_point(id text, vector anycompatible, payload jsonb DEFAULT NULL) RETURNS jsonb
+LANGUAGE sql STABLE PARALLEL SAFE AS $$
+SELECT pg_catalog.jsonb_build_object('id',
+	CASE WHEN $1 OPERATOR(pg_catalog.~) '^[0-9]+$' THEN pg_catalog.to_jsonb($1::pg_catalog.numeric) ELSE pg_catalog.to_jsonb($1) END,
+	'vector',
+	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
+	'payload', $3)
+  FROM pg_catalog.to_jsonb($2) AS v
+$$;
+
 COMMENT ON FUNCTION qdrant_upsert(text, jsonb, jsonb, jsonb, text, text) IS
 'Writes points to a collection that no mirror owns, after the transaction has committed and in the order of commits: each replaces the whole point of its id. points: a JSON array of {"id", "vector", "payload"}; an empty one does nothing. There is no wait: nothing is sent before COMMIT (qdrant_wait waits). There is no ordering: a collection gets one request at a time. shard_key_selector, update_filter and update_mode (upsert, insert_only, update_only) as in Qdrant. server NULL: the setting qdrant_sync.server, else the only registered server; USAGE on it is needed. ERROR 22023 names the first point that Qdrant could not take; 54000 one of more than 32 MiB; 22004 for NULL points; 55006 for a collection of a mirror; 53400 while the outbox is full; PREPARE TRANSACTION is refused (0A000). What Qdrant refuses later is in qdrant_dead_letters.';
 COMMENT ON FUNCTION qdrant_delete(text, anycompatible, jsonb, text) IS
@@ -997,4 +1010,6 @@ COMMENT ON FUNCTION qdrant_internal.retry_operations(bigint[]) IS
 'Enqueues dead letters of explicit operations again and deletes them; for qdrant_retry. Returns how many there were; NULL for NULL. ERROR 42501 where the caller is no member of the role that asked for one; 55006 and 53400 as qdrant_upsert.';
 COMMENT ON FUNCTION qdrant_point(anyelement, anycompatible, jsonb) IS
 'A point for qdrant_upsert: id is an integer or a uuid; vector an array of numbers, a pgvector value, JSON, or text that holds JSON; payload a JSON object or NULL.';
+COMMENT ON FUNCTION qdrant_point(text, anycompatible, jsonb) IS
+'A point for qdrant_upsert whose id is text: a uuid, or the digits of an integer. Otherwise as qdrant_point(anyelement, anycompatible, jsonb).';
 /* -- end: operations -- */

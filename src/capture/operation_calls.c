@@ -24,6 +24,7 @@
 #include "tcop/utility.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 PG_FUNCTION_INFO_V1(qs_upsert);
 PG_FUNCTION_INFO_V1(qs_upload);
@@ -79,7 +80,7 @@ text_argument(FunctionCallInfo fcinfo, int n, const char *name)
 static void
 begin_call(FunctionCallInfo fcinfo, const char *name, int server, QsOperation *operation)
 {
-	char	   *function = psprintf("qdrant_%s", name);
+	char	   *function = get_func_name(fcinfo->flinfo->fn_oid);
 	char	   *statement = psprintf("%s()", function);
 	QsServer   *found;
 
@@ -262,8 +263,7 @@ static int
 batch_size_argument(FunctionCallInfo fcinfo, int n)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("batch_size must not be null")));
+		return 64;
 	if (PG_GETARG_INT32(n) < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

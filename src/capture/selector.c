@@ -227,6 +227,8 @@ read_object(QsSelector *selector, const char *where, Jsonb *object)
 {
 	JsonbValue	value;
 
+	if (selector->only_ids && JB_ROOT_COUNT(object) == 0)
+		return;
 	if (getKeyJsonValueFromContainer(&object->root, "points", 6, &value) != NULL ||
 		getKeyJsonValueFromContainer(&object->root, "filter", 6, &value) != NULL)
 	{
@@ -342,8 +344,8 @@ read_typed(QsSelector *selector, const char *where, Datum value, Oid type)
 		refuse_type(where, type);
 }
 
-void
-qs_selector_read(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *selector)
+static void
+read_argument(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *selector)
 {
 	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
 
@@ -353,9 +355,23 @@ qs_selector_read(FunctionCallInfo fcinfo, int argno, const char *name, QsSelecto
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", name)));
-	memset(selector, 0, sizeof(*selector));
 	initStringInfo(&selector->ids);
 	read_typed(selector, name, PG_GETARG_DATUM(argno), type);
+}
+
+void
+qs_selector_read(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *selector)
+{
+	memset(selector, 0, sizeof(*selector));
+	read_argument(fcinfo, argno, name, selector);
+}
+
+void
+qs_selector_read_ids(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *selector)
+{
+	memset(selector, 0, sizeof(*selector));
+	selector->only_ids = true;
+	read_argument(fcinfo, argno, name, selector);
 }
 
 /* Neither digits nor a UUID have a comma in them. */

@@ -13,6 +13,7 @@ typedef struct QsSelector
 	char	   *filter;			/* JSON; NULL: ids are meant */
 	StringInfoData ids;			/* JSON, with a comma between two; may be empty */
 	char	   *shard_key;		/* JSON, of the forms that have it inside; NULL: none */
+	bool		only_ids;		/* {} is an empty array, since the caller refuses filters */
 } QsSelector;
 
 /*
@@ -21,6 +22,10 @@ typedef struct QsSelector
  */
 extern void qs_selector_read(FunctionCallInfo fcinfo, int argno, const char *name,
 							 QsSelector *selector);
+
+/* The same where the caller refuses filters: {} is an empty array then. */
+extern void qs_selector_read_ids(FunctionCallInfo fcinfo, int argno, const char *name,
+								 QsSelector *selector);
 
 /* ERROR 22023 unless it is an array of ids; where begins the message. */
 extern void qs_check_id_list(const char *where, JsonbContainer *list);

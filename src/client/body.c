@@ -7,9 +7,12 @@
  */
 #include "qdrant_sync.h"
 
+#include <math.h>
+
 #include "client/body.h"
 #include "catalog/pg_type.h"
 #include "common/encode.h"
+#include "common/shortest_dec.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 
@@ -73,13 +76,19 @@ qs_body_int(StringInfo body, const char *key, int64 value)
 	appendStringInfo(body, INT64_FORMAT, value);
 }
 
+/* The shortest text that gives the same value back. */
 void
-qs_body_float(StringInfo body, const char *key, float value)
+qs_body_float(StringInfo body, const char *key, double value)
 {
-	char		text[QS_FLOAT_MAX_TEXT];
+	char		text[DOUBLE_SHORTEST_DECIMAL_LEN];
 
+	if (isnan(value) || isinf(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is NaN or infinite", key)));
+	double_to_shortest_decimal_buf(value, text);
 	qs_body_key(body, key);
-	appendBinaryStringInfo(body, text, qs_put_float(text, value) - text);
+	appendStringInfoString(body, text);
 }
 
 void

@@ -10,6 +10,7 @@
  */
 #include "qdrant_sync.h"
 
+#include "capture/point_id.h"
 #include "catalog/pg_type.h"
 #include "common/shortest_dec.h"
 #include "client/call_arguments.h"
@@ -218,11 +219,12 @@ write_id(StringInfo out, Datum value, Oid type)
 {
 	StringInfoData text;
 
-	if (type != TEXTOID && type != VARCHAROID && type != UUIDOID &&
-		type != INT2OID && type != INT4OID && type != INT8OID)
-		refuse_type(type, "a point's id", "A point's id is an integer from 0 on, a uuid, or either as text.");
 	initStringInfo(&text);
 	append_output(&text, value, type);
+	if (type != TEXTOID && type != VARCHAROID && type != UUIDOID &&
+		type != INT2OID && type != INT4OID && type != INT8OID &&
+		(type != NUMERICOID || !qs_is_unsigned_integer(text.data, text.len)))
+		refuse_type(type, "a point's id", "A point's id is an integer from 0 on, a uuid, or either as text.");
 	if (text.len > 0 && text.len <= 20 && strspn(text.data, "0123456789") == text.len)
 		appendStringInfoString(out, text.data[0] == '0' && text.len > 1 ?
 							   text.data + Min(strspn(text.data, "0"), text.len - 1) : text.data);

@@ -149,7 +149,7 @@ add_ids(Building *b, const QsMethodArgument *argument)
 	bool		one = argument->kind == QS_ARG_ID;
 	QsSelector	ids;
 
-	qs_selector_read(b->fcinfo, argument->argno, argument->key, &ids);
+	qs_selector_read_ids(b->fcinfo, argument->argno, argument->key, &ids);
 	if (ids.filter != NULL || (one && (ids.ids.len == 0 || strchr(ids.ids.data, ',') != NULL)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -199,7 +199,7 @@ add_member(Building *b, const QsMethodArgument *argument)
 			qs_body_bool(&b->body, argument->key, PG_GETARG_BOOL(argno));
 			break;
 		case QS_ARG_FLOAT:
-			qs_body_float(&b->body, argument->key, PG_GETARG_FLOAT4(argno));
+			qs_body_float(&b->body, argument->key, PG_GETARG_FLOAT8(argno));
 			break;
 		case QS_ARG_ID:
 		case QS_ARG_IDS:
@@ -277,6 +277,8 @@ qs_method_request(FunctionCallInfo fcinfo, const QsMethod *method, QsRequest *re
 	Building	b = {.fcinfo = fcinfo, .request = request};
 	bool		whole = false;
 
+	if (method->right == QS_RIGHT_OWN)
+		qs_check_read_write(fcinfo);
 	memset(request, 0, sizeof(*request));
 	request->server = qs_server_get(qs_argument_text(fcinfo, method->server), GetUserId());
 	request->method = method->verb;

@@ -107,7 +107,7 @@ build_body(StringInfo body, FunctionCallInfo fcinfo, const Positions *at, const 
 	add_selection(body, "with_payload", fcinfo, at->with_payload, at->payload_fields, true);
 	add_selection(body, "with_vector", fcinfo, at->with_vectors, at->vector_names, false);
 	if (given(fcinfo, at->score_threshold))
-		qs_body_float(body, "score_threshold", PG_GETARG_FLOAT4(at->score_threshold));
+		qs_body_float(body, "score_threshold", PG_GETARG_FLOAT8(at->score_threshold));
 	add_jsonb(body, "lookup_from", fcinfo, at->lookup_from);
 	add_jsonb(body, "shard_key", fcinfo, at->shard_key);
 	qs_body_end(body);

@@ -11,6 +11,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "capture/point_id.h"
 #include "catalog/pg_type.h"
 #include "client/body.h"
 #include "client/query_argument.h"
@@ -35,6 +36,7 @@ typedef enum ArgumentForm
 	FORM_JSON,
 	FORM_JSONB,
 	FORM_INTEGER,
+	FORM_NUMERIC,				/* an id that no bigint can hold */
 	FORM_UUID,
 	FORM_ARRAY,					/* of numbers */
 	FORM_VECTOR,				/* pgvector's */
@@ -567,6 +569,8 @@ form_of(Oid type)
 		case INT4OID:
 		case INT8OID:
 			return FORM_INTEGER;
+		case NUMERICOID:
+			return FORM_NUMERIC;
 		case UUIDOID:
 			return FORM_UUID;
 		default:
@@ -589,6 +593,16 @@ hint_for_type(Oid type)
 		"a query object of Qdrant's (jsonb), or a point's id (bigint, uuid).";
 }
 
+QS_NORETURN static void
+refuse_type(Oid type, Oid base)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_DATATYPE_MISMATCH),
+			 errmsg("type %s cannot be a query", format_type_be(type)),
+			 errhint("%s", hint_for_type(base))));
+	pg_unreachable();
+}
+
 static KnownType *
 know_type(FunctionCallInfo fcinfo, int argno)
 {
@@ -604,10 +618,7 @@ know_type(FunctionCallInfo fcinfo, int argno)
 	known->base = getBaseType(type);
 	known->form = form_of(known->base);
 	if (known->form == FORM_NONE)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("type %s cannot be a query", format_type_be(type)),
-				 errhint("%s", hint_for_type(known->base))));
+		refuse_type(type, known->base);
 	fcinfo->flinfo->fn_extra = known;
 	return known;
 }
@@ -631,6 +642,17 @@ append_integer(StringInfo out, Datum value, Oid type)
 	appendStringInfo(out, INT64_FORMAT, id);
 }
 
+/* Ids go up to 2^64 - 1, and a literal or parameter beyond bigint is numeric. */
+static void
+append_numeric(StringInfo out, Datum value)
+{
+	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, value));
+
+	if (!qs_is_unsigned_integer(text, (int) strlen(text)))
+		refuse_type(NUMERICOID, NUMERICOID);
+	appendStringInfoString(out, text);
+}
+
 static QsQueryKind
 append_value(StringInfo out, Datum value, const KnownType *known)
 {
@@ -644,6 +666,9 @@ append_value(StringInfo out, Datum value, const KnownType *known)
 			return append_json(out, DatumGetJsonbP(value));
 		case FORM_INTEGER:
 			append_integer(out, value, known->base);
+			return QS_QUERY_ID;
+		case FORM_NUMERIC:
+			append_numeric(out, value);
 			return QS_QUERY_ID;
 		case FORM_UUID:
 			appendStringInfo(out, "\"%s\"", DatumGetCString(DirectFunctionCall1(uuid_out, value)));

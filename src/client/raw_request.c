@@ -154,6 +154,8 @@ qs_raw_request(PG_FUNCTION_ARGS)
 	Jsonb	   *document;
 
 	qs_parse_raw_path(path, &parsed);
+	if (!only_reads(method, parsed.rest))
+		qs_check_read_write(fcinfo);
 	check_rights(server, method, &parsed, body);
 	initStringInfo(&whole);
 	appendStringInfoString(&whole, parsed.path);

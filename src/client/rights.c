@@ -11,6 +11,7 @@
 #include "catalog/objectaddress.h"
 #include "client/rights.h"
 #include "mirror/owned.h"
+#include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -70,6 +71,15 @@ qs_check_lookups(const QsServer *server, Jsonb *document)
 		is_collection = token == WJB_KEY && value.val.string.len == 10 &&
 			memcmp(value.val.string.val, "collection", 10) == 0;
 	}
+}
+
+void
+qs_check_read_write(FunctionCallInfo fcinfo)
+{
+	char	   *call = psprintf("%s()", get_func_name(fcinfo->flinfo->fn_oid));
+
+	PreventCommandDuringRecovery(call);
+	PreventCommandIfReadOnly(call);
 }
 
 void

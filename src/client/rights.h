@@ -23,6 +23,12 @@ extern void qs_check_collection_read(const QsServer *server, const char *collect
 /* The same for every collection that a document of the caller looks up vectors in. */
 extern void qs_check_lookups(const QsServer *server, Jsonb *document);
 
+/*
+ * ERROR 25006, which names the function that is called, in a read-only transaction
+ * and on a standby, where the mirrors of the primary are not all known yet.
+ */
+extern void qs_check_read_write(FunctionCallInfo fcinfo);
+
 /* ERROR 42809 where a mirror of this database owns the collection. */
 extern void qs_check_not_mirrored(const QsServer *server, const char *collection);
 

@@ -317,7 +317,7 @@ build_body(StringInfo body, const Search *search, int limit)
 		qs_body_bool(body, "with_payload", false);
 	qs_body_bool(body, "with_vector", false);
 	if (!PG_ARGISNULL(ARG_SCORE_THRESHOLD))
-		qs_body_float(body, "score_threshold", PG_GETARG_FLOAT4(ARG_SCORE_THRESHOLD));
+		qs_body_float(body, "score_threshold", PG_GETARG_FLOAT8(ARG_SCORE_THRESHOLD));
 	if (search->vector_name != NULL)
 		qs_body_text(body, "using", search->vector_name);
 	if (!PG_ARGISNULL(ARG_PARAMS))

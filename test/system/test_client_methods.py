@@ -1,10 +1,13 @@
 """Each method of the official AsyncQdrantClient is a function here, with its argument names and defaults, or is said not to be."""
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 from qdrant_client import AsyncQdrantClient
 
+PAGE = (Path(__file__).resolve().parents[2] / "doc" / "client.md").read_text()
 COROUTINES = sorted(name for name in dir(AsyncQdrantClient)
                     if not name.startswith("_") and inspect.iscoroutinefunction(getattr(AsyncQdrantClient, name)))
 
@@ -84,3 +87,12 @@ def test_method_is_a_function_with_its_arguments_and_defaults(functions, name):
 
 def test_every_exception_is_a_method():
     assert set(EXCEPTIONS) | set(ABSENT) <= set(COROUTINES)
+
+
+@pytest.mark.parametrize("name", [*COROUTINES, "upload_points", "upload_collection", "migrate"])
+def test_method_is_in_the_documentation(name):
+    assert re.search(rf"`{name}[`(]", PAGE)
+
+
+def test_page_names_no_function_that_is_not_there(functions):
+    assert set(re.findall(r"qdrant_\w+(?=\()", PAGE)) <= set(functions)
