@@ -699,3 +699,13 @@ qs_query_argument(FunctionCallInfo fcinfo, int argno)
 	query.json = out.data;
 	return query;
 }
+
+Jsonb *
+qs_query_argument_object(FunctionCallInfo fcinfo, int argno)
+{
+	Datum		value = PG_GETARG_DATUM(argno);
+
+	if (know_type(fcinfo, argno)->form == FORM_JSONB)
+		return DatumGetJsonbP(value);
+	return json_of_text(TextDatumGetCString(value));
+}

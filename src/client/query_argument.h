@@ -6,6 +6,7 @@
 #define QS_QUERY_ARGUMENT_H
 
 #include "qdrant_sync.h"
+#include "utils/jsonb.h"
 
 typedef enum QsQueryKind
 {
@@ -27,5 +28,8 @@ typedef struct QsQuery
  * element.
  */
 extern QsQuery qs_query_argument(FunctionCallInfo fcinfo, int argno);
+
+/* The argument itself, where it was read as a QS_QUERY_OBJECT. */
+extern Jsonb *qs_query_argument_object(FunctionCallInfo fcinfo, int argno);
 
 #endif							/* QS_QUERY_ARGUMENT_H */

@@ -4,7 +4,8 @@
  *
  * Runs in backends.  Asks Qdrant for ids and scores alone and joins them to the
  * table's rows under the caller's privileges, row security and snapshot.  A point
- * whose row is gone or hidden is passed over, and further points are asked for.
+ * whose row is gone, hidden or none of the mirror's any more is passed over, and
+ * further points are asked for.
  */
 #include "qdrant_sync.h"
 
@@ -18,8 +19,10 @@
 #include "client/hits.h"
 #include "client/live_rows.h"
 #include "client/query_argument.h"
+#include "client/query_object.h"
 #include "client/request.h"
 #include "client/rights.h"
+#include "client/row_filter.h"
 #include "common/key_text.h"
 #include "common/rows_out.h"
 #include "commands/trigger.h"
@@ -64,6 +67,8 @@ typedef struct Search
 	QsServer   *server;
 	QsQuery		query;
 	char	   *vector_name;	/* NULL: the unnamed vector */
+	QsRowFilter *row_filter;	/* NULL: every row is in the mirror */
+	bool		ranked_together;	/* points change each other's rank */
 	int			k;
 	int			skip;			/* visible rows that are left out before the first */
 	TimestampTz deadline;
@@ -73,6 +78,7 @@ typedef struct Search
 	QsRowsOut	rows;
 	const QsHit *page;			/* the answer that is being joined */
 	bool	   *has_row;		/* of each of its hits */
+	int			looked_at;		/* hits up to the last one that was wanted */
 	int			found;			/* rows of that answer, skipped ones among them */
 } Search;
 
@@ -171,31 +177,41 @@ mirror_of(Oid relid)
  * NULL: the unnamed vector, or there are several.
  */
 static char *
-only_name(Oid relid)
+only_name(Relation rel, const char *vector)
+{
+	List	   *items = NIL;
+
+	/* Every name in the list is written with AS. */
+	if (strstr(vector, " AS ") != NULL)
+		items = qs_select_list_items(rel, "vector", vector);
+	return list_length(items) == 1 ? linitial_node(ResTarget, items)->name : NULL;
+}
+
+static void
+read_definition(Search *search, Oid relid)
 {
 	Relation	rel = table_open(relid, AccessShareLock);
 	QsMirrorTriggers triggers;
 	QsMirrorArguments arguments;
-	char	   *name = NULL;
 
+	search->vector_name = qs_argument_text(search->fcinfo, ARG_VECTOR_NAME);
+	if (search->row_filter != NULL)
+		qs_row_filter_close(search->row_filter);
+	search->row_filter = NULL;
 	if (qs_mirror_triggers(rel, &triggers))
 	{
-		List	   *items = NIL;
-
 		qs_arguments_read(triggers.row, &arguments);
-		/* Every name in the list is written with AS. */
-		if (strstr(arguments.vector, " AS ") != NULL)
-			items = qs_select_list_items(rel, "vector", arguments.vector);
-		if (list_length(items) == 1)
-			name = linitial_node(ResTarget, items)->name;
+		if (search->vector_name == NULL)
+			search->vector_name = only_name(rel, arguments.vector);
+		if (arguments.row_filter != NULL)
+			search->row_filter = qs_row_filter_open(rel, arguments.row_filter);
 	}
 	table_close(rel, AccessShareLock);
-	return name;
 }
 
 /*
- * The mirror and the vector's name have to be those of the same time: a rebuild
- * that ends in between may give the vector another name.  In a transaction that
+ * The mirror, the vector's name and the row filter have to be those of the same
+ * time: a rebuild that ends in between may change them.  In a transaction that
  * has locked the table before, opening it again would not tell us of a change.
  */
 static void
@@ -203,15 +219,12 @@ find_mirror(Search *search, Oid relid)
 {
 	int64		before;
 
-	search->vector_name = qs_argument_text(search->fcinfo, ARG_VECTOR_NAME);
 	search->mirror = mirror_of(relid);
-	if (search->vector_name != NULL)
-		return;
 	do
 	{
 		before = search->mirror->id;
 		AcceptInvalidationMessages();
-		search->vector_name = only_name(relid);
+		read_definition(search, relid);
 		search->mirror = mirror_of(relid);
 	} while (search->mirror->id != before);
 }
@@ -265,6 +278,9 @@ check_query(Search *search)
 				 errhint("It is {\"collection\": \"...\", \"vector\": \"...\"}.")));
 	if ((search->query.kind == QS_QUERY_OBJECT || prefetch != NULL) && qs_row_security_applies(relid))
 		refuse_object(relid);
+	search->ranked_together = prefetch != NULL ||
+		(search->query.kind == QS_QUERY_OBJECT &&
+		 qs_query_object_is_mmr(qs_query_argument_object(fcinfo, ARG_QUERY)));
 	if (prefetch != NULL)
 		qs_check_lookups(search->server, prefetch);
 	if (lookup_from != NULL)
@@ -350,9 +366,9 @@ ask(Search *search, int limit, int *n)
 }
 
 static void
-remember_hidden(Search *search, int n)
+remember_hidden(Search *search)
 {
-	for (int i = 0; i < n; i++)
+	for (int i = 0; i < search->looked_at; i++)
 	{
 		const QsHit *hit = &search->page[i];
 
@@ -373,6 +389,8 @@ take_row(void *arg, Datum row, const QsHit *hit)
 	Datum		values[3];
 	bool		nulls[3] = {false};
 
+	if (search->row_filter != NULL && !qs_row_filter_takes(search->row_filter, row))
+		return true;
 	search->has_row[hit - search->page] = true;
 	if (++search->found <= search->skip)
 		return true;
@@ -381,29 +399,35 @@ take_row(void *arg, Datum row, const QsHit *hit)
 	nulls[1] = !hit->has_score;
 	values[2] = Int32GetDatum(search->found);
 	qs_rows_out_put(&search->rows, values, nulls);
-	return search->found < search->skip + search->k;
+	if (search->found < search->skip + search->k)
+		return true;
+	search->looked_at = hit - search->page + 1;
+	return false;
 }
 
 /* The rows of one answer; those of the answer before are forgotten. */
-static int
+static void
 join_answer(Search *search, int limit)
 {
 	int			n;
 
 	search->page = ask(search, limit, &n);
 	search->has_row = palloc0(n * sizeof(bool) + 1);
+	search->looked_at = n;
 	search->found = 0;
 	tuplestore_clear(search->rows.store);
 	qs_live_rows(search->mirror, search->page, n, take_row, search);
-	return n;
+	remember_hidden(search);
 }
 
 /*
  * Asks again until there are rows enough or no point without a row is among the
  * answer's, each time for twice as many and without the points that have no row.
- * The whole is asked for anew: the answer is then what Qdrant says where those
- * points do not exist, also where points are ranked by one another (fusion, mmr),
- * and an offset would shift under writes.
+ * The whole is asked for anew, since an offset would shift under writes.
+ *
+ * Where points are ranked by one another (prefetch, mmr), those without a row have
+ * pushed others away, and mmr gives others at the top where more are asked for: the
+ * last answer is then one for just as many as are wanted, all of which have rows.
  */
 static void
 run(Search *search)
@@ -415,14 +439,13 @@ run(Search *search)
 	while (search->hidden_count < MOST_PASSED_OVER)
 	{
 		int			before = search->hidden_count;
-		int			n = join_answer(search, Min(limit, Min(most - before, PG_INT32_MAX)));
 
-		if (search->found >= wanted)
+		join_answer(search, Min(limit, Min(most - before, PG_INT32_MAX)));
+		if (search->found >= wanted && (!search->ranked_together || limit == wanted))
 			return;
-		remember_hidden(search, n);
-		if (search->hidden_count == before)
+		if (search->found < wanted && search->hidden_count == before)
 			return;
-		limit = Max(limit, Min(limit, MOST_PASSED_OVER) * 2);
+		limit = search->found >= wanted ? wanted : Max(limit, Min(limit, MOST_PASSED_OVER) * 2);
 	}
 	ereport(NOTICE,
 			(errmsg("search stopped at %d points, of which %d have rows that you can see",
