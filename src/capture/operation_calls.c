@@ -16,6 +16,7 @@
 #include "capture/selector.h"
 #include "capture/upload.h"
 #include "client/request.h"
+#include "client/rights.h"
 #include "common/encode.h"
 #include "common/server.h"
 #include "mirror/owned.h"
@@ -81,13 +82,11 @@ static void
 begin_call(FunctionCallInfo fcinfo, const char *name, int server, QsOperation *operation)
 {
 	char	   *function = get_func_name(fcinfo->flinfo->fn_oid);
-	char	   *statement = psprintf("%s()", function);
 	QsServer   *found;
 
 	qs_require_preload(function);
-	PreventCommandDuringRecovery(statement);
-	PreventCommandIfReadOnly(statement);
-	PreventCommandIfParallelMode(statement);
+	qs_check_read_write(fcinfo);
+	PreventCommandIfParallelMode(psprintf("%s()", function));
 	operation->collection = text_argument(fcinfo, 0, "collection_name");
 	qs_operations_check_room();
 	found = qs_server_get(PG_ARGISNULL(server) ? NULL : text_argument(fcinfo, server, "server"),

@@ -345,7 +345,8 @@ read_typed(QsSelector *selector, const char *where, Datum value, Oid type)
 }
 
 static void
-read_argument(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *selector)
+read_argument(FunctionCallInfo fcinfo, int argno, const char *name, bool only_ids,
+			  QsSelector *selector)
 {
 	Oid			type = get_fn_expr_argtype(fcinfo->flinfo, argno);
 
@@ -355,6 +356,8 @@ read_argument(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("%s must not be null", name)));
+	memset(selector, 0, sizeof(*selector));
+	selector->only_ids = only_ids;
 	initStringInfo(&selector->ids);
 	read_typed(selector, name, PG_GETARG_DATUM(argno), type);
 }
@@ -362,16 +365,13 @@ read_argument(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *
 void
 qs_selector_read(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *selector)
 {
-	memset(selector, 0, sizeof(*selector));
-	read_argument(fcinfo, argno, name, selector);
+	read_argument(fcinfo, argno, name, false, selector);
 }
 
 void
 qs_selector_read_ids(FunctionCallInfo fcinfo, int argno, const char *name, QsSelector *selector)
 {
-	memset(selector, 0, sizeof(*selector));
-	selector->only_ids = true;
-	read_argument(fcinfo, argno, name, selector);
+	read_argument(fcinfo, argno, name, true, selector);
 }
 
 /* Neither digits nor a UUID have a comma in them. */

@@ -105,6 +105,16 @@ number_member(const QsServer *server, JsonbContainer *point, const char *key, do
 	return true;
 }
 
+JsonbContainer *
+qs_answer_object(const QsServer *server, JsonbContainer *array, uint32 i)
+{
+	JsonbValue *value = getIthJsonbValueFromContainer(array, i);
+
+	if (value == NULL || value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
+		not_understood(server);
+	return value->val.binary.data;
+}
+
 char *
 qs_answer_id(const QsServer *server, const JsonbValue *id)
 {
@@ -315,13 +325,7 @@ decode_whole(const QsServer *server, Jsonb *jsonb, int *n)
 	*n = JsonContainerSize(array);
 	hits = palloc_extended((*n + 1) * sizeof(QsHit), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int i = 0; i < *n; i++)
-	{
-		JsonbValue *point = getIthJsonbValueFromContainer(array, i);
-
-		if (point->type != jbvBinary || !JsonContainerIsObject(point->val.binary.data))
-			not_understood(server);
-		decode_point(server, point->val.binary.data, &hits[i]);
-	}
+		decode_point(server, qs_answer_object(server, array, i), &hits[i]);
 	return hits;
 }
 

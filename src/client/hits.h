@@ -49,6 +49,7 @@ extern void qs_hit_decode(const QsServer *server, JsonbContainer *point, QsHit *
 
 /* Parts of an answer.  ERROR 08P01 where they are anything else. */
 extern char *qs_answer_id(const QsServer *server, const JsonbValue *id);
+extern JsonbContainer *qs_answer_object(const QsServer *server, JsonbContainer *array, uint32 i);
 
 /* The member score of an object; false: there is none, or null. */
 extern bool qs_answer_score(const QsServer *server, JsonbContainer *object, float *score);

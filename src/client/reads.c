@@ -151,17 +151,6 @@ member_array(const QsServer *server, JsonbContainer *object, const char *key)
 	return array_of(server, member(server, object, key));
 }
 
-/* Element i, which is an object. */
-static JsonbContainer *
-object_at(const QsServer *server, JsonbContainer *array, uint32 i)
-{
-	JsonbValue *value = getIthJsonbValueFromContainer(array, i);
-
-	if (value->type != jbvBinary || !JsonContainerIsObject(value->val.binary.data))
-		qs_answer_not_understood(server);
-	return value->val.binary.data;
-}
-
 static Datum
 name_member(const QsServer *server, JsonbContainer *object, const char *key)
 {
@@ -201,7 +190,7 @@ hit_at(const QsServer *server, JsonbContainer *array, uint32 i)
 {
 	QsHit		hit = {0};
 
-	qs_hit_decode(server, object_at(server, array, i), &hit);
+	qs_hit_decode(server, qs_answer_object(server, array, i), &hit);
 	return hit;
 }
 
@@ -223,7 +212,7 @@ rows_of_texts(FunctionCallInfo fcinfo, const QsMethod *method, const char *list,
 	array = member_array(request.server, result, list);
 	for (uint32 i = 0; i < JsonContainerSize(array); i++)
 	{
-		JsonbContainer *object = object_at(request.server, array, i);
+		JsonbContainer *object = qs_answer_object(request.server, array, i);
 
 		values[0] = name_member(request.server, object, first);
 		if (second != NULL)
@@ -397,7 +386,7 @@ qs_query_batch_points(PG_FUNCTION_ARGS)
 		qs_answer_not_understood(request.server);
 	for (uint32 i = 0; i < JB_ROOT_COUNT(batch); i++)
 		put_batch(&rows, request.server,
-				  member_array(request.server, object_at(request.server, &batch->root, i), "points"),
+				  member_array(request.server, qs_answer_object(request.server, &batch->root, i), "points"),
 				  i + 1);
 	return (Datum) 0;
 }
@@ -446,7 +435,7 @@ qs_query_points_groups(PG_FUNCTION_ARGS)
 	result = &qs_method_result(&request)->root;
 	groups = member_array(request.server, result, "groups");
 	for (uint32 i = 0; i < JsonContainerSize(groups); i++)
-		put_group(&rows, request.server, object_at(request.server, groups, i));
+		put_group(&rows, request.server, qs_answer_object(request.server, groups, i));
 	return (Datum) 0;
 }
 
@@ -463,7 +452,7 @@ qs_facet(PG_FUNCTION_ARGS)
 	hits = member_array(request.server, result, "hits");
 	for (uint32 i = 0; i < JsonContainerSize(hits); i++)
 	{
-		JsonbContainer *hit = object_at(request.server, hits, i);
+		JsonbContainer *hit = qs_answer_object(request.server, hits, i);
 		bool		nulls[2] = {false, false};
 		Datum		values[2];
 
@@ -487,7 +476,7 @@ qs_search_matrix_pairs(PG_FUNCTION_ARGS)
 	pairs = member_array(request.server, result, "pairs");
 	for (uint32 i = 0; i < JsonContainerSize(pairs); i++)
 	{
-		JsonbContainer *pair = object_at(request.server, pairs, i);
+		JsonbContainer *pair = qs_answer_object(request.server, pairs, i);
 		bool		nulls[3] = {false, false, false};
 		float		score = 0;
 		Datum		values[3];

@@ -434,12 +434,12 @@ drop_pieces(Slot *slot)
 {
 	while (DsaPointerIsValid(slot->first_piece))
 	{
-		dsa_pointer piece = slot->first_piece;
+		dsa_pointer at = slot->first_piece;
+		Piece	   *piece = dsa_get_address(answers, at);
+		Size		size = piece_size(piece);
 
-		Size		size = piece_size(dsa_get_address(answers, piece));
-
-		slot->first_piece = ((Piece *) dsa_get_address(answers, piece))->next;
-		dsa_free(answers, piece);
+		slot->first_piece = piece->next;
+		dsa_free(answers, at);
 		pg_atomic_fetch_sub_u64(&control->answer_bytes, size);
 	}
 	slot->last_piece = InvalidDsaPointer;
