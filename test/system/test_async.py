@@ -377,6 +377,14 @@ def waiting(db, n):
     wait_until(lambda: usage(db)["waiting"] == n, 20, lambda: f"{n} wait for room: {usage(db)}")
 
 
+def all_get_their_points(db, held, sessions):
+    let_go(held)
+    for session in sessions:
+        assert session.ended().rows == [(2,)], session.error
+        session.close()
+    none_left(db)
+
+
 def test_several_who_wait_for_a_ticket_are_served_one_by_one(db, held):
     """Each ticket that is given up serves one of them; who leaves in another way leaves nothing behind."""
     hoarder = db.connect()
@@ -425,11 +433,7 @@ def test_who_waits_for_a_server_that_has_its_share_lets_others_pass(db, held, fr
     assert db.sql("SELECT pid, server FROM qdrant_requests WHERE pid <> %s ORDER BY submitted_at",
                   (hoarder.info.backend_pid,)) == [(sessions[2].pid, "second"), (sessions[4].pid, "second")]
     hoarder.close()
-    let_go(held)
-    for session in sessions:
-        assert session.ended().rows == [(2,)], session.error
-        session.close()
-    none_left(db)
+    all_get_their_points(db, held, sessions)
 
 
 def test_sessions_wait_for_room_for_large_requests(db, held):
@@ -454,11 +458,7 @@ def test_sessions_wait_for_room_for_large_requests(db, held):
     assert hoarder.execute("SELECT qdrant_cancel(%s)", (tickets.pop(),)).fetchone() == (True,)
     waiting(db, 2)
     hoarder.close()
-    let_go(held)
-    for session in sessions:
-        assert session.ended().rows == [(2,)], session.error
-        session.close()
-    none_left(db)
+    all_get_their_points(db, held, sessions)
     assert usage(db) == start
 
 

@@ -269,6 +269,8 @@ ANSWERS = {
     "query_batch_points": ("qdrant_query_batch_points('c', '[{}]', server => 'raw')", '[{"points":[%s]}]'),
     "query_points_groups": ("qdrant_query_points_groups('c', 'k', '[1]', server => 'raw')", '{"groups":[{"id":1,"hits":[%s]}]}'),
 }
+
+
 def answer(form, point):
     return ('{"result":' + form.replace("%s", point) + ',"status":"ok","time":0}').encode("utf-8", "surrogateescape")
 
