@@ -347,18 +347,24 @@ wake(int proc_number)
 
 /*
  * One server may have three quarters of all slots, so that one that does not
- * answer leaves room for requests to others.  Only counted once slots get scarce.
+ * answer leaves room for requests to others.  More only while slots are not scarce.
  */
-static bool
-server_may_have_slot(uint64 server)
+static int
+room_for_server(uint64 server)
 {
+	int			reserve = qs_max_tickets / 4;
 	int			used = 0;
 
-	if (control->free_count > qs_max_tickets / 4)
-		return true;
 	for (int i = 0; i < qs_max_tickets; i++)
 		used += slots[i].state != TICKET_FREE && slots[i].server == server;
-	return used < qs_max_tickets - qs_max_tickets / 4;
+	return Max(control->free_count - reserve, qs_max_tickets - reserve - used);
+}
+
+/* Counts only once slots get scarce. */
+static bool
+server_has_its_share(uint64 server)
+{
+	return control->free_count <= qs_max_tickets / 4 && room_for_server(server) <= 0;
 }
 
 /* After there is more room, or where who was called for some leaves it. */
@@ -366,7 +372,7 @@ static void
 call_waiters(bool behind_me)
 {
 	qs_waiters_call(waiters, behind_me, control->free_count,
-					request_area_size() - control->request_bytes, server_may_have_slot);
+					request_area_size() - control->request_bytes, room_for_server);
 }
 
 /*
@@ -550,7 +556,7 @@ take_slot(const QsTicketRequest *request, uint64 server, Size size, QsTicketOutc
 		*refused = QS_REQUEST_TOO_LARGE;
 	else if (control->free.first < 0)
 		*refused = QS_TICKETS_FULL;
-	else if (!server_may_have_slot(server))
+	else if (server_has_its_share(server))
 		*refused = QS_TICKETS_FULL_FOR_SERVER;
 	else
 	{
@@ -569,7 +575,7 @@ take_slot(const QsTicketRequest *request, uint64 server, Size size, QsTicketOutc
 
 /*
  * Where it is refused and the caller waits, it is in the queue before anybody
- * can make room.
+ * can make room; then *refused stays until it is called.
  */
 static QsTicket
 try_submit(const QsTicketRequest *request, bool wait, QsTicketOutcome *refused, bool *worker)
@@ -578,13 +584,14 @@ try_submit(const QsTicketRequest *request, bool wait, QsTicketOutcome *refused, 
 											 strlen(request->server_url), 0);
 	StoredRequest lengths;
 	Size		size;
-	Slot	   *slot;
+	Slot	   *slot = NULL;
 	int			proc_number;
 
 	measure_request(request, &lengths);
 	size = stored_size(&lengths);
 	LWLockAcquire(&control->lock, LW_EXCLUSIVE);
-	slot = take_slot(request, server, size, refused);
+	if (!qs_waiters_uncalled(waiters))
+		slot = take_slot(request, server, size, refused);
 	if (slot != NULL)
 		(void) qs_waiters_leave(waiters);
 	else if (wait && qs_waiters_join(waiters, server, size))

@@ -77,6 +77,14 @@ qs_waiters_join(QsWaiters *waiters, uint64 server, Size bytes)
 }
 
 bool
+qs_waiters_uncalled(const QsWaiters *waiters)
+{
+	const Waiter *waiter = &waiters->of[qs_my_proc_number()];
+
+	return waiter->waits && !waiter->called;
+}
+
+bool
 qs_waiters_leave(QsWaiters *waiters)
 {
 	Waiter	   *waiter = &waiters->of[qs_my_proc_number()];
@@ -102,26 +110,31 @@ set_latch(int proc_number)
 	SetLatch(&ProcGlobal->allProcs[proc_number].procLatch);
 }
 
+/*
+ * What a server may have is asked for again where the next waits for another one,
+ * which forgets the part of those called: then too many are called, and some in
+ * vain.
+ */
 void
 qs_waiters_call(QsWaiters *waiters, bool behind_me, int tickets, Size bytes,
-				QsMayHaveTicket may_have)
+				QsRoomForServer room_for)
 {
 	int			i = behind_me ? waiters->of[qs_my_proc_number()].next : waiters->first;
-	bool		refused = false;
-	uint64		refused_server = 0;
+	bool		asked = false;
+	uint64		server = 0;
+	int			room = 0;
 
 	for (; i >= 0 && tickets > 0; i = waiters->of[i].next)
 	{
 		Waiter	   *waiter = &waiters->of[i];
 
-		if (waiter->bytes > bytes || (refused && waiter->server == refused_server))
+		if (!asked || waiter->server != server)
+			room = room_for(waiter->server);
+		asked = true;
+		server = waiter->server;
+		if (room <= 0 || waiter->bytes > bytes)
 			continue;
-		if (!waiter->called && !may_have(waiter->server))
-		{
-			refused = true;		/* often all wait for the same one */
-			refused_server = waiter->server;
-			continue;
-		}
+		room--;
 		tickets--;
 		bytes -= waiter->bytes;
 		if (!waiter->called)

@@ -11,8 +11,8 @@
 
 typedef struct QsWaiters QsWaiters;
 
-/* Whether a request to that server may have a ticket now, where one is free. */
-typedef bool (*QsMayHaveTicket) (uint64 server);
+/* How many tickets that server may have still, were there enough; not positive: none. */
+typedef int (*QsRoomForServer) (uint64 server);
 
 extern Size qs_waiters_size(void);
 extern void qs_waiters_init(QsWaiters *waiters);
@@ -24,6 +24,9 @@ extern void qs_waiters_init(QsWaiters *waiters);
  */
 extern bool qs_waiters_join(QsWaiters *waiters, uint64 server, Size bytes);
 
+/* It waits and has not been called: there is nothing for it yet. */
+extern bool qs_waiters_uncalled(const QsWaiters *waiters);
+
 /* It waits no longer, if it did; true where it had been called. */
 extern bool qs_waiters_leave(QsWaiters *waiters);
 
@@ -33,7 +36,7 @@ extern bool qs_waiters_leave(QsWaiters *waiters);
  * came after this process.
  */
 extern void qs_waiters_call(QsWaiters *waiters, bool behind_me, int tickets, Size bytes,
-							QsMayHaveTicket may_have);
+							QsRoomForServer room_for);
 
 /* Sets the latch of each, to look whether there is a worker. */
 extern void qs_waiters_wake_all(QsWaiters *waiters);

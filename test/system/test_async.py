@@ -1,5 +1,7 @@
 """Tickets: made now and awaited later, side by side, each collected once, and none left behind."""
 
+import signal
+
 import psycopg
 import pytest
 from qdrant_client import models
@@ -313,7 +315,9 @@ def test_a_worker_that_ends_fails_what_was_under_way(db, held, cluster):
 
 
 def test_a_hundred_thousand_tickets_leave_nothing(db, items):
-    """A tenth is collected, the others are given up in whatever state they are."""
+    """A tenth is collected, the others are given up in whatever state they are. No slot stays, and no byte."""
+    start = usage(db)
+    assert (start["tickets"], start["request_bytes"], start["answer_bytes"]) == (0, 0, 0)
     db.sql("""CREATE PROCEDURE many(rounds int) LANGUAGE plpgsql AS $$
         DECLARE tickets bigint[];
         BEGIN
@@ -325,6 +329,7 @@ def test_a_hundred_thousand_tickets_leave_nothing(db, items):
         END $$""")
     db.sql("CALL many(1000)")
     none_left(db)
+    assert usage(db) == start
 
 
 # --- limits ---
@@ -411,6 +416,33 @@ def test_several_who_wait_for_a_ticket_are_served_one_by_one(db, held):
         assert sessions[n].ended().rows == [(2,)], sessions[n].error
     for session in (late, *sessions):
         session.close()
+    none_left(db)
+
+
+@pytest.mark.parametrize("end", ["cancel", "terminate"])
+def test_who_is_called_and_ends_instead_leaves_its_turn_to_the_next(db, held, cluster, end):
+    """The first in the queue is stopped, so that it is told both of the room and of its end before it can look."""
+    hoarder = db.connect()
+    tickets = [t for (t,) in hoarder.execute(TICKET + " FROM generate_series(1, 768)")]
+    sessions = []
+    for n in (1, 2):
+        sessions.append(Session(db, ONE, WAITING))
+        waiting(db, n)
+    cluster.kill(sessions[0].pid, signal.SIGSTOP)
+    try:
+        assert hoarder.execute("SELECT qdrant_cancel(%s)", (tickets[-1],)).fetchone() == (True,)
+        assert usage(db)["tickets"] == 767 and usage(db)["waiting"] == 2
+        db.sql(f"SELECT pg_{end}_backend(%s)", (sessions[0].pid,))
+    finally:
+        cluster.kill(sessions[0].pid, signal.SIGCONT)
+    waiting(db, 0)
+    assert sessions[0].ended().error
+    assert usage(db)["tickets"] == 768
+    let_go(held)
+    assert sessions[1].ended().rows == [(2,)]
+    for session in sessions:
+        session.close()
+    hoarder.close()
     none_left(db)
 
 
