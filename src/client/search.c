@@ -33,6 +33,7 @@
 #include "mirror/triggers.h"
 #include "parser/parse_type.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
@@ -124,6 +125,7 @@ QS_NORETURN static void
 refuse_relation(Oid relid)
 {
 	const char *name = get_rel_name(relid);
+	char	   *shown = DatumGetCString(DirectFunctionCall1(regclassout, ObjectIdGetDatum(relid)));
 
 	if (get_rel_relkind(relid) == RELKIND_VIEW || get_rel_relkind(relid) == RELKIND_MATVIEW)
 		ereport(ERROR,
@@ -135,11 +137,11 @@ refuse_relation(Oid relid)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("mirror of table \"%s\" was restored or copied, and does not run here", name),
-				 errhint("SELECT qdrant_resume('%s') starts it.", quote_identifier(name))));
+				 errhint("SELECT qdrant_resume('%s') starts it.", shown)));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("table \"%s\" is not mirrored to Qdrant", name),
-			 errhint("SELECT qdrant_mirror('%s') mirrors it.", quote_identifier(name))));
+			 errhint("SELECT qdrant_mirror('%s') mirrors it.", shown)));
 	pg_unreachable();
 }
 

@@ -165,3 +165,14 @@ def test_a_batch_size_that_is_null_is_the_default(db, front, name):
 def test_limits_are_estimates(db):
     for call in ("qdrant_scroll('c', \"limit\" => 70)", "qdrant_facet('c', 'k', \"limit\" => 70)"):
         assert "rows=70 " in db.one("EXPLAIN SELECT * FROM " + call)
+
+
+# --- hints ---
+
+def test_a_hint_names_a_table_as_it_is_found(db):
+    """One that can be copied: with its schema where search_path does not lead to it."""
+    db.sql('CREATE SCHEMA s; CREATE TABLE s.t (a int); CREATE TABLE "T 1" (a int)')
+    for table in ("s.t", '"T 1"'):
+        with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
+            db.sql(f"SELECT * FROM qdrant_search(NULL::{table}, '[1, 2]')")
+        assert caught.value.diag.message_hint == f"SELECT qdrant_mirror('{table}') mirrors it."
