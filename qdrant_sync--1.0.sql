@@ -981,7 +981,7 @@ $$;
 CREATE FUNCTION qdrant_point(id text, vector anycompatible, payload jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT pg_catalog.jsonb_build_object('id',
-	CASE WHEN $1 OPERATOR(pg_catalog.~) '^[0-9]+$' THEN pg_catalog.to_jsonb($1::pg_catalog.numeric) ELSE pg_catalog.to_jsonb($1) END,
+	CASE WHEN $1 OPERATOR(pg_catalog.~) '^[0-9]+$' THEN pg_catalog.to_jsonb($1::pg_catalog.numeric) ELSE pg_catalog.to_jsonb($1::pg_catalog.uuid) END,
 	'vector',
 	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
 	'payload', $3)
@@ -1011,5 +1011,5 @@ COMMENT ON FUNCTION qdrant_internal.retry_operations(bigint[]) IS
 COMMENT ON FUNCTION qdrant_point(anyelement, anycompatible, jsonb) IS
 'A point for qdrant_upsert: id is an integer or a uuid; vector an array of numbers, a pgvector value, JSON, or text that holds JSON; payload a JSON object or NULL.';
 COMMENT ON FUNCTION qdrant_point(text, anycompatible, jsonb) IS
-'A point for qdrant_upsert whose id is text: a uuid, or the digits of an integer. Otherwise as qdrant_point(anyelement, anycompatible, jsonb).';
+'A point for qdrant_upsert whose id is text: a uuid, or the digits of an integer; ERROR 22P02 for other text. Otherwise as qdrant_point(anyelement, anycompatible, jsonb).';
 /* -- end: operations -- */
