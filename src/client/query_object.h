@@ -13,4 +13,14 @@
  */
 extern bool qs_query_object_is_mmr(Jsonb *query);
 
+/* Takes the id, a number or a string, of a point that a query names as an example. */
+typedef void (*QsExampleTaker) (void *arg, const JsonbValue *id);
+
+/*
+ * True where each point's place in the answer depends on nothing but the point,
+ * the query's vectors and the points that take() has got: other points may then be
+ * hidden, and the answer tells nothing of them.  False, too, for what is not known.
+ */
+extern bool qs_query_object_ranks_alone(Jsonb *query, QsExampleTaker take, void *arg);
+
 #endif							/* QS_QUERY_OBJECT_H */

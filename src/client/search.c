@@ -23,6 +23,7 @@
 #include "client/request.h"
 #include "client/rights.h"
 #include "client/row_filter.h"
+#include "client/search_rights.h"
 #include "common/key_text.h"
 #include "common/rows_out.h"
 #include "commands/trigger.h"
@@ -231,16 +232,6 @@ find_mirror(Search *search, Oid relid)
 	} while (search->mirror->id != before);
 }
 
-static void
-refuse_object(Oid relid)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("row security of table \"%s\" applies to you, and a query object may name rows that it hides",
-					get_rel_name(relid)),
-			 errhint("Search by a vector or by the key of a row.")));
-}
-
 /* like_key in the place of a query. */
 static void
 use_like_key(Search *search)
@@ -261,16 +252,17 @@ use_like_key(Search *search)
 
 /*
  * Queries that name points would tell how near hidden rows are (hazard R9).  An
- * id alone is looked at under the caller's rights; the others are refused where
- * rows may be hidden.  Other collections are looked up under their own rights.
+ * id is looked at under the caller's rights; what cannot be judged so is refused
+ * where rows may be hidden.  Other collections are looked up under their own rights.
  */
 static void
 check_query(Search *search)
 {
 	FunctionCallInfo fcinfo = search->fcinfo;
-	Oid			relid = search->mirror->relid;
 	Jsonb	   *prefetch = qs_argument_jsonb(fcinfo, ARG_PREFETCH);
 	Jsonb	   *lookup_from = qs_argument_jsonb(fcinfo, ARG_LOOKUP_FROM);
+	Jsonb	   *object = search->query.kind == QS_QUERY_OBJECT ?
+		qs_query_argument_object(fcinfo, ARG_QUERY) : NULL;
 
 	/* JSON null would be no lookup, and an id then one of this table's. */
 	if (lookup_from != NULL && !JB_ROOT_IS_OBJECT(lookup_from))
@@ -278,11 +270,10 @@ check_query(Search *search)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"lookup_from\" is not a JSON object"),
 				 errhint("It is {\"collection\": \"...\", \"vector\": \"...\"}.")));
-	if ((search->query.kind == QS_QUERY_OBJECT || prefetch != NULL) && qs_row_security_applies(relid))
-		refuse_object(relid);
-	search->ranked_together = prefetch != NULL ||
-		(search->query.kind == QS_QUERY_OBJECT &&
-		 qs_query_object_is_mmr(qs_query_argument_object(fcinfo, ARG_QUERY)));
+	if (qs_row_security_applies(search->mirror->relid))
+		qs_check_tells_nothing(search->mirror, object, qs_argument_jsonb(fcinfo, ARG_PARAMS),
+							   prefetch != NULL, lookup_from != NULL);
+	search->ranked_together = prefetch != NULL || (object != NULL && qs_query_object_is_mmr(object));
 	if (prefetch != NULL)
 		qs_check_lookups(search->server, prefetch);
 	if (lookup_from != NULL)

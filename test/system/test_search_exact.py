@@ -141,6 +141,25 @@ def test_rows_are_the_clients_points_without_those_that_are_gone(items, rng, nam
     assert_same(searched(items.db.conn, body, skip=0), everything, skip=0)
 
 
+@pytest.mark.parametrize("name", [name for name in SINGLE if "prefetch" not in SINGLE[name]])
+def test_rows_are_the_clients_points_without_those_that_a_policy_hides(items, rng, name):
+    """Hidden, deleted and archived ones; ranks count what the reader sees."""
+    body = SINGLE[name]
+    reader = f"reader_{uuid.uuid4().hex[:8]}"
+    items.db.sql(f"CREATE ROLE {reader}; GRANT USAGE ON FOREIGN SERVER qdrant TO {reader}; GRANT SELECT ON things TO {reader}; "
+                 "ALTER TABLE things ENABLE ROW LEVEL SECURITY; CREATE POLICY seen ON things USING (n % 3 > 0 OR id IN (17, 18, 30))")
+    try:
+        lose(items, body, rng)
+        with items.db.connect() as conn:
+            conn.execute(f"SET ROLE {reader}")
+            seen = {row[0] for row in conn.execute("SELECT id FROM things WHERE NOT archived")}
+            everything = [(id, score) for id, score in asked(items, body, ROWS) if id in seen]
+            assert_same(searched(conn, body), everything)
+            assert_same(searched(conn, body, skip=0), everything, skip=0)
+    finally:
+        items.db.sql(f"DROP OWNED BY {reader}; DROP ROLE {reader}")
+
+
 @pytest.mark.parametrize("name", TOGETHER)
 def test_rows_ranked_by_one_another_are_one_answer_of_as_many_points(items, rng, name):
     """The last of the search's questions is for k + skip points, and all of its answer have rows."""
