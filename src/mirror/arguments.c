@@ -158,10 +158,6 @@ read_object(const Trigger *trigger, const char *text, QsMirrorArguments *argumen
 		refuse_argument(trigger);
 }
 
-/*
- * Copies: the trigger is the relation cache's, which forgets it when the table
- * changes, as by an index being made beside us.
- */
 void
 qs_arguments_read(const Trigger *trigger, QsMirrorArguments *arguments)
 {

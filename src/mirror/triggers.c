@@ -36,7 +36,7 @@ qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers)
 {
 	Oid			row_function = qs_trigger_function("capture");
 	Oid			truncate_function = qs_trigger_function("capture_truncate");
-	TriggerDesc *desc = rel->trigdesc;
+	TriggerDesc *desc = CopyTriggerDesc(rel->trigdesc);
 
 	triggers->row = triggers->truncate = NULL;
 	for (int i = 0; desc != NULL && i < desc->numtriggers; i++)

@@ -11,7 +11,11 @@
 #include "mirror/definition.h"
 #include "utils/reltrigger.h"
 
-/* Our triggers on the relation; false where the row trigger is missing. */
+/*
+ * Our triggers on the relation; false where the row trigger is missing.  Copies, in
+ * the current memory context: the relation cache forgets its own at the next look at a
+ * catalog, where a change of the table arrives.
+ */
 typedef struct QsMirrorTriggers
 {
 	const Trigger *row;

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from harness import wait_until
-from items import VECTOR, Items, end_worker, points_path
+from items import VECTOR, Items, end_worker, points_path, workers
 from keyed import Keyed
 
 faults = pytest.mark.faults
@@ -429,6 +429,23 @@ def test_leaf_that_is_detached_and_attached_with_its_rows(db, how):
     items.converged()
     db.sql("TRUNCATE items_1")
     assert items.converged() == 300
+
+
+def test_table_that_changes_while_its_definition_is_read(db, cluster):
+    """The relation cache forgets a table's triggers when it hears of a change, as while a leaf is being opened."""
+    items = make(db, "range")
+    pids = workers(cluster, db)
+    for i in range(5):
+        with db.connect(autocommit=False) as holder:
+            # The cache makes its entry of the leaf anew right after the memory of the triggers is free.
+            holder.execute(f"ALTER TABLE items_1 SET (fillfactor = {50 + i}); LOCK TABLE items_1")
+            db.sql("GRANT SELECT ON items TO PUBLIC; UPDATE items SET n = n + 1 WHERE id = 1")
+            wait_until(lambda: cluster.sql("SELECT 1 FROM pg_locks WHERE NOT granted AND pid = ANY (%s)", (pids,)),
+                       what="the worker waits for the leaf")
+            db.sql("GRANT SELECT ON items TO PUBLIC")
+            holder.commit()
+        items.converged()
+    assert workers(cluster, db) == pids
 
 
 def test_leaf_that_is_dropped(db):
