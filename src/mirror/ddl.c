@@ -142,16 +142,6 @@ lock_or_name_holder(Oid relid, LOCKMODE mode)
 	PG_END_TRY();
 }
 
-static List *
-leaves_of(Oid relid)
-{
-	Relation	rel = relation_open(relid, NoLock);
-	List	   *leaves = qs_leaves(rel);
-
-	relation_close(rel, NoLock);
-	return leaves;
-}
-
 static void
 lock_relation(Oid relid, LOCKMODE mode)
 {
@@ -174,7 +164,7 @@ qs_ddl_lock(Oid relid, LOCKMODE mode)
 	ListCell   *lc;
 
 	lock_relation(relid, mode);
-	foreach(lc, leaves_of(relid))
+	foreach(lc, qs_leaves(relid))
 		lock_relation(lfirst_oid(lc), mode);
 }
 
@@ -187,7 +177,7 @@ tell(Oid relid)
 	ListCell   *lc;
 
 	CacheInvalidateRelcacheByRelid(relid);
-	foreach(lc, leaves_of(relid))
+	foreach(lc, qs_leaves(relid))
 		CacheInvalidateRelcacheByRelid(lfirst_oid(lc));
 	qs_at_commit_reload();
 }

@@ -173,10 +173,12 @@ holds_rows(Oid relid)
 
 	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
 	{
-		Relation	rel = relation_open(lfirst_oid(lc), NoLock);
-		bool		rows = rel->rd_rel->relkind == RELKIND_RELATION && RelationGetNumberOfBlocks(rel) > 0;
+		Relation	rel = try_relation_open(lfirst_oid(lc), AccessShareLock);
+		bool		rows = rel != NULL && rel->rd_rel->relkind == RELKIND_RELATION &&
+			RelationGetNumberOfBlocks(rel) > 0;
 
-		relation_close(rel, NoLock);
+		if (rel != NULL)
+			relation_close(rel, AccessShareLock);
 		if (rows)
 			return true;
 	}
@@ -240,7 +242,7 @@ any_expression(List *columns)
 static Followed *
 analyse(const QsMirrorRow *row)
 {
-	Relation	rel = relation_open(row->relid, NoLock);
+	Relation	rel = relation_open(row->relid, AccessShareLock);
 	QsMirrorTriggers triggers;
 	Followed   *followed = NULL;
 
@@ -363,7 +365,7 @@ static void
 follow_names(const Followed *followed)
 {
 	QsDefinition *definition = followed->definition;
-	Relation	rel = try_relation_open(definition->relid, NoLock);
+	Relation	rel = try_relation_open(definition->relid, AccessShareLock);
 	char	   *text;
 
 	if (rel == NULL)

@@ -23,6 +23,7 @@
 #include "executor/spi.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
 #define SEGMENT_PREFIX "segment_"
@@ -93,8 +94,11 @@ drop_segment(Oid relid)
 	if (!is_segment(relid))
 		return true;
 	ObjectAddressSet(view, RelationRelationId, relid);
+	/* Rows of catalogs may have parts elsewhere, which are found by a snapshot; a worker has none by itself. */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	performDeletion(&view, DROP_RESTRICT,
 					PERFORM_DELETION_INTERNAL | PERFORM_DELETION_SKIP_EXTENSIONS);
+	PopActiveSnapshot();
 	return true;
 }
 

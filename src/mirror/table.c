@@ -86,14 +86,14 @@ check_inheritance(Relation rel)
 }
 
 List *
-qs_leaves(Relation rel)
+qs_leaves(Oid relid)
 {
 	List	   *leaves = NIL;
 	ListCell   *lc;
 
-	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return NIL;
-	foreach(lc, find_all_inheritors(RelationGetRelid(rel), NoLock, NULL))
+	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
 	{
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
 			leaves = lappend_oid(leaves, lfirst_oid(lc));

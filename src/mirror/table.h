@@ -13,7 +13,7 @@
 extern void qs_mirror_check_table(Relation rel);
 
 /* Leaf partitions of a partitioned table, by their OIDs; NIL for any other table. */
-extern List *qs_leaves(Relation rel);
+extern List *qs_leaves(Oid relid);
 
 /* Its name as the argument of a function of ours: 'name', quoted and with its schema as needed; for hints. */
 extern char *qs_table_argument(Relation rel);

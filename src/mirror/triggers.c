@@ -28,6 +28,7 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 /* ---- finding ---- */
 
@@ -79,7 +80,7 @@ qs_triggers_are_whole(Relation rel)
 
 	if (!relation_is_whole(rel))
 		return false;
-	foreach(lc, qs_leaves(rel))
+	foreach(lc, qs_leaves(RelationGetRelid(rel)))
 	{
 		Relation	leaf = try_relation_open(lfirst_oid(lc), AccessShareLock);
 		bool		whole = leaf == NULL || relation_is_whole(leaf);
@@ -121,16 +122,6 @@ make_truncate_trigger(Oid relid)
 	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, QS_TRUNCATE_TRIGGER));
 }
 
-static List *
-leaves_of(Oid relid)
-{
-	Relation	rel = relation_open(relid, NoLock);
-	List	   *leaves = qs_leaves(rel);
-
-	relation_close(rel, NoLock);
-	return leaves;
-}
-
 /* PostgreSQL clones row triggers to the partitions, and no others. */
 void
 qs_triggers_make(const QsDefinition *definition)
@@ -144,7 +135,7 @@ qs_triggers_make(const QsDefinition *definition)
 					 QS_TRIGGER, table, quote_literal_cstr(qs_arguments_text(definition))));
 	run_ddl(psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER %s", table, QS_TRIGGER));
 	make_truncate_trigger(definition->relid);
-	foreach(lc, leaves_of(definition->relid))
+	foreach(lc, qs_leaves(definition->relid))
 		make_truncate_trigger(lfirst_oid(lc));
 	SPI_finish();
 }
@@ -198,7 +189,7 @@ drop_trigger(Oid relid, const char *name)
 bool
 qs_triggers_drop(Oid relid)
 {
-	List	   *relations = lcons_oid(relid, leaves_of(relid));
+	List	   *relations = lcons_oid(relid, qs_leaves(relid));
 	bool		found = false;
 	ListCell   *lc;
 
@@ -216,29 +207,43 @@ qs_triggers_drop(Oid relid)
 
 /* ---- leaves that come and go ---- */
 
+/* A leaf that is gone has none. */
 static bool
 has_truncate_trigger(Oid relid, bool *has_row)
 {
-	Relation	rel = relation_open(relid, NoLock);
+	Relation	rel = try_relation_open(relid, AccessShareLock);
 	QsMirrorTriggers triggers;
 	bool		result;
 
+	*has_row = false;
+	if (rel == NULL)
+		return false;
 	*has_row = qs_mirror_triggers(rel, &triggers);
 	result = triggers.truncate != NULL;
-	relation_close(rel, NoLock);
+	relation_close(rel, AccessShareLock);
 	return result;
+}
+
+static Oid
+get_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* A partition may belong to somebody else than the table. */
 static void
 make_truncate_trigger_as_owner(Oid relid)
 {
-	Relation	rel = relation_open(relid, NoLock);
-	Oid			owner = rel->rd_rel->relowner;
 	QsIdentity	saved;
 
-	relation_close(rel, NoLock);
-	qs_as_role(owner, false, &saved);
+	qs_as_role(get_owner(relid), false, &saved);
 	SPI_connect();
 	make_truncate_trigger(relid);
 	SPI_finish();
@@ -250,7 +255,7 @@ qs_triggers_complete(Oid relid)
 {
 	ListCell   *lc;
 
-	foreach(lc, leaves_of(relid))
+	foreach(lc, qs_leaves(relid))
 	{
 		bool		has_row;
 
@@ -267,15 +272,12 @@ qs_triggers_drop_detached(Oid relid)
 	foreach(lc, find_all_inheritors(relid, NoLock, NULL))
 	{
 		Oid			leaf = lfirst_oid(lc);
-		Relation	rel = relation_open(leaf, NoLock);
-		Oid			owner = rel->rd_rel->relowner;
 		bool		has_row;
 		QsIdentity	saved;
 
-		relation_close(rel, NoLock);
 		if (!has_truncate_trigger(leaf, &has_row) || has_row)
 			continue;
-		qs_as_role(owner, false, &saved);
+		qs_as_role(get_owner(leaf), false, &saved);
 		(void) drop_trigger(leaf, QS_TRUNCATE_TRIGGER);
 		qs_as_before(&saved);
 	}

@@ -17,6 +17,7 @@
 #include "sync/launcher.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -202,6 +203,20 @@ is_template(Oid database)
 	return result;
 }
 
+/* PostgreSQL's own function for this is not in the headers of every minor release. */
+static bool
+may_make_databases(void)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	bool		result = superuser();
+
+	if (!HeapTupleIsValid(tuple))
+		return result;
+	result |= ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
 /* Who may make databases may copy templates and his own. */
 static void
 block_template(const CreatedbStmt *create)
@@ -209,7 +224,7 @@ block_template(const CreatedbStmt *create)
 	const char *name = string_option(create->options, "template");
 	Oid			database = get_database_oid(name ? name : "template1", true);
 
-	if (OidIsValid(database) && have_createdb_privilege() &&
+	if (OidIsValid(database) && may_make_databases() &&
 		(is_template(database) || qs_database_ownercheck(database, GetUserId())))
 		block(database);
 }
