@@ -18,6 +18,7 @@
 #include "access/xact.h"
 #include "commands/sequence.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 
 #define SPOOL_MEMORY (256 * 1024)
 
@@ -166,7 +167,8 @@ append_operation(QsAppender *appender, const QsTarget *target, Oid sequence, uin
  * A transaction is known by its first number: two that draw at the same moment
  * are sent one after the other, not in turns.  Numbers are drawn here, not when the operation was asked for: who begins after
  * this commit draws larger ones.  The sequence is logged, so that no number comes
- * twice after a crash.  Large bodies are toasted; none of that needs a snapshot.
+ * twice after a crash.  Large bodies are toasted, for which PostgreSQL wants a
+ * snapshot; a transaction that is about to commit has none by itself.
  */
 static void
 append_operations(void)
@@ -182,12 +184,14 @@ append_operations(void)
 	QsAppender	appender = {0};
 
 	qs_target_find_slot(&target);
+	PushActiveSnapshot(GetTransactionSnapshot());
 	for (uint64 place = 0; place < spool.size;)
 	{
 		CHECK_FOR_INTERRUPTS();
 		place = append_operation(&appender, &target, sequence, place);
 		MemoryContextReset(each);
 	}
+	PopActiveSnapshot();
 	qs_append_end(&appender);
 	MemoryContextSwitchTo(before);
 	MemoryContextDelete(each);
