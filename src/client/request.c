@@ -385,7 +385,7 @@ answer_of(const QsRequest *call, const QsTicketAnswer *got, bool throw)
 	answer->body = got->body;
 	answer->length = got->length;
 	verify_encoding(call, answer);
-	if (throw && answer->status >= 300)
+	if (throw && answer->status >= 300 && !(answer->status == 404 && call->may_be_missing))
 		qs_throw_status(call, answer);
 	return answer;
 }

@@ -151,6 +151,41 @@ def test_example_without_a_vector_says_so(db):
     assert "row without a vector has no point" in caught.value.diag.message_hint
 
 
+def test_mirror_that_has_no_collection_yet_has_no_rows(db, front):
+    """Only a row tells how long its vectors are, so that an empty table has no collection."""
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, embedding real[])")
+    items = Items.of(db, "things")
+    items.mirror()
+    assert items.wait()
+    assert not front.client.collection_exists(items.collection)
+    for arguments in (FIRST, f"{FIRST}, skip => 3, filter => '{{}}'", """'{"recommend": {"positive": [7]}}'"""):
+        assert db.sql(f"SELECT * FROM qdrant_search(NULL::things, {arguments})") == []
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="has no row"):
+        db.sql("SELECT * FROM qdrant_search(NULL::things, 7)")
+    db.sql(f"INSERT INTO things VALUES (7, 7, '{{1, 0, 0, 0}}')")
+    assert items.wait()
+    assert texts(db, f"qdrant_search(NULL::things, {FIRST})") == [7]
+    # Only now it is one that somebody has deleted.
+    items.pause()
+    front.client.delete_collection(items.collection)
+    for arguments in (FIRST, "7"):
+        with pytest.raises(psycopg.errors.UndefinedObject, match=items.collection) as caught:
+            db.sql(f"SELECT * FROM qdrant_search(NULL::things, {arguments})")
+        assert "qdrant_" in caught.value.diag.message_hint
+
+
+@pytest.mark.faults
+def test_search_says_where_to_look_for_a_collection_that_could_not_be_made(db, front):
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, embedding real[])")
+    items = Items.of(db, "things", vectors_config='{"size": 3}')
+    front.faults.fault("early_400", method="PUT", path_regex=f"^/collections/{items.collection}$", times=None)
+    items.mirror()
+    items.wait_state("failed")
+    with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+        db.sql("SELECT * FROM qdrant_search(NULL::things, '[1,0,0]')")
+    assert "qdrant_mirrors" in caught.value.diag.message_hint
+
+
 # --- privileges ---
 
 @pytest.fixture
