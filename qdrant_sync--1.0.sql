@@ -549,7 +549,7 @@ RETURNS TABLE (n integer, ticket bigint, id text, score real, payload jsonb, vec
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 100 COST 1000 AS 'MODULE_PATHNAME', 'qs_await_points';
 
 COMMENT ON FUNCTION qdrant_await_points(bigint[], interval) IS
-'Waits for all tickets and returns their points; n is the place of the ticket in the array, from 1. FROM qdrant_await_points(ARRAY(SELECT qdrant_query_async(...) FROM ...)) runs them side by side. NULL elements, a NULL array and tickets without points give no rows. The tickets are gone then. Where one fails, its error is raised, naming it in CONTEXT, that ticket alone is gone, and all others can be awaited. "timeout" and errors as for qdrant_await, of which 42809 is for a ticket whose answer is no list of points, and which stays.';
+'Waits for all tickets and returns their points; n is the place of the ticket in the array, from 1. FROM qdrant_await_points(ARRAY(SELECT qdrant_query_async(...) FROM ...)) runs them side by side. NULL elements, a NULL array and tickets without points give no rows. The tickets are gone then. Where one fails, its error is raised, naming it in CONTEXT, that ticket alone is gone, and all others can be awaited. "timeout" and errors as for qdrant_await, of which 42809 is for a ticket whose answer is not one list of points (those of qdrant_query_batch_points_async and qdrant_query_points_groups_async are several), and which stays. score is NULL for points of qdrant_retrieve_async and qdrant_scroll_async.';
 
 CREATE FUNCTION qdrant_await_any(tickets bigint[], "timeout" interval DEFAULT NULL) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_await_any';
@@ -850,7 +850,7 @@ RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_retrieve_async';
 
 COMMENT ON FUNCTION qdrant_retrieve_async(text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
-'qdrant_retrieve that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: an array of points. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+'qdrant_retrieve that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: an array of points; qdrant_await_points gives them as rows. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
 CREATE FUNCTION qdrant_scroll_async(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
 	order_by text DEFAULT NULL, "offset" anycompatible DEFAULT NULL, with_payload boolean DEFAULT true,

@@ -308,19 +308,17 @@ qs_retrieve(PG_FUNCTION_ARGS)
 {
 	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
 	QsRequest	request;
-	Jsonb	   *points;
+	QsHit	   *hits;
+	int			n;
 
 	qs_method_request(fcinfo, &retrieve, &request);
-	points = qs_method_result(&request);
-	if (!JB_ROOT_IS_ARRAY(points) || JB_ROOT_IS_SCALAR(points))
-		qs_answer_not_understood(request.server);
-	for (uint32 i = 0; i < JB_ROOT_COUNT(points); i++)
+	hits = qs_hits_of_result(request.server, qs_method_result(&request), &n);
+	for (int i = 0; i < n; i++)
 	{
-		QsHit		hit = hit_at(request.server, &points->root, i);
 		Datum		values[QS_HIT_COLUMNS];
 		bool		nulls[QS_HIT_COLUMNS];
 
-		qs_hit_columns(&hit, values, nulls);
+		qs_hit_columns(&hits[i], values, nulls);
 		qs_rows_out_put(&rows, values, nulls);
 	}
 	return (Datum) 0;
@@ -519,7 +517,7 @@ TWIN(qs_get_collection_async, get_collection, QS_ANSWER_DOCUMENT);
 TWIN(qs_collection_exists_async, collection_exists, QS_ANSWER_DOCUMENT);
 TWIN(qs_get_aliases_async, get_aliases, QS_ANSWER_DOCUMENT);
 TWIN(qs_get_collection_aliases_async, get_collection_aliases, QS_ANSWER_DOCUMENT);
-TWIN(qs_retrieve_async, retrieve, QS_ANSWER_DOCUMENT);
+TWIN(qs_retrieve_async, retrieve, QS_ANSWER_POINT_ARRAY);
 TWIN(qs_scroll_async, scroll, QS_ANSWER_POINTS);
 TWIN(qs_count_async, count, QS_ANSWER_DOCUMENT);
 TWIN(qs_facet_async, facet, QS_ANSWER_DOCUMENT);
