@@ -119,7 +119,7 @@ add_word(Building *b, const QsMethodArgument *argument)
 	if (!is_object(word))
 	{
 		if (lookup)
-			qs_check_collection_read(b->request->server, word);
+			(void) qs_check_collection_read(b->request->server, word);
 		qs_body_text(&b->body, argument->key, word);
 		return;
 	}
@@ -266,7 +266,7 @@ begin_path(Building *b, const QsMethod *method)
 	collection = qs_argument_name(b->fcinfo, 0, "collection_name");
 	appendStringInfoString(&b->path, qs_collection_path(collection, method->path));
 	if (method->right == QS_RIGHT_READ)
-		qs_check_collection_read(server, collection);
+		b->request->table = qs_check_collection_read(server, collection);
 	else if (method->right == QS_RIGHT_OWN)
 		qs_check_not_mirrored(server, collection);
 }

@@ -10,6 +10,7 @@
 
 #include "client/request.h"
 #include "client/ticket.h"
+#include "client/vector_names.h"
 #include "common/settings.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -186,10 +187,12 @@ sqlstate_of(int status)
 }
 
 static char *
-hint_of(const QsRequest *call, int status)
+hint_of(const QsRequest *call, int status, const char *error)
 {
 	switch (status)
 	{
+		case 400:
+			return qs_vector_names_hint(call->table, call->path, error);
 		case 404:
 			return call->missing_hint ? pstrdup(call->missing_hint) : NULL;
 		case 401:
@@ -238,13 +241,14 @@ error_text(const QsAnswer *answer)
 void
 qs_throw_status(const QsRequest *call, const QsAnswer *answer)
 {
+	char	   *error = error_text(answer);
 	Failure		failure;
 
 	failure.sqlstate = sqlstate_of(answer->status);
-	failure.message = psprintf("Qdrant server \"%s\": %s", call->server->name, error_text(answer));
+	failure.message = psprintf("Qdrant server \"%s\": %s", call->server->name, error);
 	failure.detail = psprintf("%s %.*s was answered with HTTP status %d.", call->method,
 							  (int) strcspn(call->path, "?"), call->path, answer->status);
-	failure.hint = hint_of(call, answer->status);
+	failure.hint = hint_of(call, answer->status, error);
 	throw_failure(&failure);
 }
 

@@ -382,6 +382,7 @@ ask(Search *search, int limit, int *n)
 	request.missing_hint = search->query.kind == QS_QUERY_ID ?
 		"A row without a vector has no point, nor has one that was not sent yet: see qdrant_wait and qdrant_dead_letters." :
 		"The view qdrant_mirrors says what became of the mirror's collection.";
+	request.table = search->mirror->relid;
 	request.may_be_missing = true;
 	build_body(&body, search, limit);
 	request.body = body.data;

@@ -305,6 +305,58 @@ def test_the_only_named_vector_is_meant(db):
         db.sql(f"SELECT * FROM qdrant_search(NULL::things, {FIRST}, vector_name => 'no_such')")
 
 
+VECTOR_CALLS = [
+    "qdrant_search(NULL::things, '[1, 0, 0, 0]'{})", "qdrant_query('{c}', '[1, 0, 0, 0]'{})",
+    "qdrant_query_points('{c}', '[1, 0, 0, 0]'{using})", "qdrant_query_points_groups('{c}', 'n', '[1, 0, 0, 0]'{using})",
+    "qdrant_await(qdrant_query_async('{c}', '[1, 0, 0, 0]'{}))",
+    "qdrant_await_points(ARRAY[qdrant_query_points_async('{c}', '[1, 0, 0, 0]'{using})])"]
+
+
+def vector_hint(db, call, collection, name=None):
+    """The hint of the error of Qdrant's that the call gets, with this vector or none."""
+    using = f", vector_name => '{name}'" if name else "", f", \"using\" => '{name}'" if name else ""
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="Qdrant server") as caught:
+        db.sql(f"SELECT * FROM {call.format(using[0], using=using[1], c=collection)}")
+    return caught.value.diag.message_hint
+
+
+@pytest.mark.parametrize("call", VECTOR_CALLS)
+def test_names_of_vectors_are_in_the_hint_of_who_named_none(db, front, call):
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, n int, near real[], far real[])")
+    db.sql("INSERT INTO things VALUES (1, 1, '{1,0,0,0}', '{0,1,0,0}')")
+    items = Items.of(db, "things", vector='near, far AS "Far off"')
+    items.mirror()
+    assert items.wait()
+    for name in (None, "no_such"):
+        hint = vector_hint(db, call, items.collection, name)
+        assert '"near", "Far off"' in hint and 'table "things"' in hint
+    # An error about something else has no such hint.
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+        db.sql(f"SELECT * FROM qdrant_query('{items.collection}', '[1]', vector_name => 'near')")
+    assert caught.value.diag.message_hint is None
+    # Nor do we know what is in a collection that is no mirror's.
+    if "things" not in call:
+        plain = db.collection("plain")
+        front.client.create_collection(plain, {"a": models.VectorParams(size=4, distance=models.Distance.DOT)})
+        assert vector_hint(db, call, plain) is None
+
+
+def test_vector_without_a_name_is_in_the_hint_of_who_named_one(db):
+    items = rows_of(db, "id", "id int PRIMARY KEY", ["1", "2"])
+    for call in VECTOR_CALLS[:3]:
+        assert "leave out" in vector_hint(db, call, items.collection, "no_such")
+
+
+def test_hint_with_names_of_vectors_waits_for_no_lock(db, front):
+    items = rows_of(db, "id", "id int PRIMARY KEY", ["1"], vector="embedding AS a")
+    with contextlib.closing(db.connect(autocommit=False)) as other:
+        other.execute("LOCK TABLE things")
+        db.sql("SET lock_timeout = '10s'")
+        assert vector_hint(db, VECTOR_CALLS[1], items.collection) is None
+        other.rollback()
+    assert '"a"' in vector_hint(db, VECTOR_CALLS[1], items.collection)
+
+
 def test_several_vectors_are_searched_by_name(db):
     db.sql("CREATE TABLE things (id int PRIMARY KEY, n int, near real[], far real[], words jsonb)")
     for n in range(1, 5):
