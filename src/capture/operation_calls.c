@@ -15,6 +15,7 @@
 #include "capture/points.h"
 #include "capture/selector.h"
 #include "capture/upload.h"
+#include "client/call_arguments.h"
 #include "client/request.h"
 #include "client/rights.h"
 #include "common/encode.h"
@@ -26,6 +27,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+
+/* As in the client. */
+#define DEFAULT_BATCH_SIZE 64
 
 PG_FUNCTION_INFO_V1(qs_upsert);
 PG_FUNCTION_INFO_V1(qs_upload);
@@ -258,18 +262,6 @@ qs_upsert(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static int
-batch_size_argument(FunctionCallInfo fcinfo, int n)
-{
-	if (PG_ARGISNULL(n))
-		return 64;
-	if (PG_GETARG_INT32(n) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("batch_size must be at least 1")));
-	return PG_GETARG_INT32(n);
-}
-
 /* collection_name, query, batch_size, shard_key_selector, update_filter, update_mode, server */
 Datum
 qs_upload(PG_FUNCTION_ARGS)
@@ -283,7 +275,7 @@ qs_upload(PG_FUNCTION_ARGS)
 
 	begin_call(fcinfo, "upsert", 6, &operation);
 	query = text_argument(fcinfo, 1, "query");
-	bodies.most = batch_size_argument(fcinfo, 2);
+	bodies.most = qs_argument_int(fcinfo, 2, "batch_size", 1, DEFAULT_BATCH_SIZE);
 	initStringInfo(&members);
 	add_shard_key(&members, fcinfo, 3);
 	add_update_filter(&members, fcinfo, 4);

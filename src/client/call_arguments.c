@@ -36,19 +36,24 @@ qs_argument_jsonb(FunctionCallInfo fcinfo, int argno)
 	return PG_ARGISNULL(argno) ? NULL : PG_GETARG_JSONB_P(argno);
 }
 
+/* Declared bigint, as LIMIT is: drivers bind int8, and a smaller integer is cast. */
 int
 qs_argument_int(FunctionCallInfo fcinfo, int argno, const char *name, int least, int if_null)
 {
-	int			value;
+	int64		value;
 
 	if (PG_ARGISNULL(argno))
 		return if_null;
-	value = PG_GETARG_INT32(argno);
+	value = PG_GETARG_INT64(argno);
 	if (value < least)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" is %d, and must be at least %d", name, value, least)));
-	return value;
+				 errmsg("argument \"%s\" is " INT64_FORMAT ", and must be at least %d", name, value, least)));
+	if (value > PG_INT32_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is " INT64_FORMAT ", and must be at most %d", name, value, PG_INT32_MAX)));
+	return (int) value;
 }
 
 int

@@ -17,7 +17,7 @@ extern char *qs_argument_name(FunctionCallInfo fcinfo, int argno, const char *na
 extern char *qs_argument_text(FunctionCallInfo fcinfo, int argno);
 extern Jsonb *qs_argument_jsonb(FunctionCallInfo fcinfo, int argno);
 
-/* ERROR 22023 below least. */
+/* Of a bigint; ERROR 22023 below least, and beyond what an integer holds. */
 extern int	qs_argument_int(FunctionCallInfo fcinfo, int argno, const char *name,
 							int least, int if_null);
 
