@@ -14,13 +14,20 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+void
+qs_refuse_null(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("argument \"%s\" must not be NULL", name)));
+	pg_unreachable();
+}
+
 char *
 qs_argument_name(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be NULL", name)));
+		qs_refuse_null(name);
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
@@ -87,10 +94,11 @@ qs_check_consistency(const char *consistency)
 {
 	if (strcmp(consistency, "majority") != 0 && strcmp(consistency, "quorum") != 0 &&
 		strcmp(consistency, "all") != 0 &&
-		(*consistency == '\0' || strspn(consistency, "0123456789") != strlen(consistency)))
+		(strspn(consistency, "0") == strlen(consistency) ||
+		 strspn(consistency, "0123456789") != strlen(consistency)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid consistency: \"%s\"", consistency),
-				 errhint("It is majority, quorum, all or a number of replicas.")));
+				 errhint("It is majority, quorum, all or a number of replicas, from 1 on.")));
 	return consistency;
 }

@@ -211,22 +211,13 @@ add_member(Building *b, const QsMethodArgument *argument)
 	}
 }
 
-QS_NORETURN static void
-must_be_given(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("argument \"%s\" must not be NULL", name)));
-	pg_unreachable();
-}
-
 static void
 add_whole_body(Building *b, const QsMethodArgument *argument)
 {
 	Jsonb	   *document = qs_argument_jsonb(b->fcinfo, argument->argno);
 
 	if (document == NULL)
-		must_be_given(argument->key);
+		qs_refuse_null(argument->key);
 	if (!JB_ROOT_IS_OBJECT(document))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -246,7 +237,7 @@ add_to_body(Building *b, const QsMethodArgument *argument)
 	else if (!b->fcinfo->args[argument->argno].isnull)
 		add_member(b, argument);
 	else if (argument->kind == QS_ARG_NAME || argument->kind == QS_ARG_IDS)
-		must_be_given(argument->key);
+		qs_refuse_null(argument->key);
 }
 
 /* ---- all of it -------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #include "qdrant_sync.h"
 
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -123,6 +124,16 @@ refuse_partition(Oid relid, const char *name)
 	}
 }
 
+/* As far as the kind tells, not whose it is and what it holds. */
+static bool
+can_be_mirrored(Oid relid)
+{
+	char		relkind = get_rel_relkind(relid);
+
+	return (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE) &&
+		relid >= FirstNormalObjectId;
+}
+
 QS_NORETURN static void
 refuse_relation(Oid relid)
 {
@@ -135,6 +146,11 @@ refuse_relation(Oid relid)
 				 errmsg("\"%s\" is a view, and only tables are mirrored", name),
 				 errhint("Search the table, and join the view to its rows.")));
 	refuse_partition(relid, name);
+	if (!can_be_mirrored(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is no table that can be mirrored to Qdrant", name),
+				 errhint("Search a mirrored table: the view qdrant_mirrors lists them.")));
 	if (OidIsValid(get_trigger_oid(relid, QS_TRIGGER, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

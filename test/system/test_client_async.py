@@ -90,6 +90,14 @@ def test_several_lists_of_points_are_no_list(db, name, call):
     assert db.one("SELECT qdrant_await(%s)", (ticket,))
 
 
+@pytest.mark.parametrize("requests, state", [("NULL", "22004"), ("'{}'", "22023"), ("'null'", "22023")])
+def test_batch_that_is_no_array_is_refused_before_there_is_a_ticket(db, name, requests, state):
+    for call in ("qdrant_query_batch_points", "qdrant_query_batch_points_async"):
+        with pytest.raises(psycopg.Error, match='argument "requests"') as caught:
+            db.sql(f"SELECT {call}(%s, {requests})", (name,))
+        assert caught.value.sqlstate == state
+
+
 def test_points_of_a_scroll_are_rows_and_of_a_count_none(db, name):
     ticket = db.one("SELECT qdrant_scroll_async(%s, \"limit\" => 3)", (name,))
     assert db.sql("SELECT n, id FROM qdrant_await_points(ARRAY[%s]::bigint[])", (ticket,)) == [(1, "1"), (1, "2"), (1, "3")]

@@ -294,6 +294,17 @@ def test_views_are_refused_with_the_way_out(db):
         assert "join the view" in caught.value.diag.message_hint
 
 
+def test_what_is_no_table_of_users_is_not_to_be_mirrored(db):
+    db.sql("CREATE TYPE pair AS (a int, b int); CREATE TABLE plain (id int PRIMARY KEY)")
+    for name in ("pg_class", "information_schema.sql_features", "pair"):
+        with pytest.raises(psycopg.errors.WrongObjectType, match="is no table that can be mirrored") as caught:
+            db.sql(f"SELECT * FROM qdrant_search(NULL::{name}, {FIRST})")
+        assert "qdrant_mirror(" not in caught.value.diag.message_hint
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
+        db.sql(f"SELECT * FROM qdrant_search(NULL::plain, {FIRST})")
+    assert "qdrant_mirror('plain')" in caught.value.diag.message_hint
+
+
 # --- vectors ---
 
 def test_the_only_named_vector_is_meant(db):
