@@ -186,6 +186,17 @@ sqlstate_of(int status)
 	}
 }
 
+/* Of a mirror's collection that is not there; a point may be missing, too. */
+static char *
+missing_hint(const QsRequest *call, const char *error)
+{
+	if (call->missing_hint != NULL)
+		return pstrdup(call->missing_hint);
+	if (!OidIsValid(call->table) || strstr(error, "ollection") == NULL)
+		return NULL;
+	return pstrdup("A mirror's collection is made after the commit, and after a first row where only that tells how long its vectors are: see qdrant_mirrors.");
+}
+
 static char *
 hint_of(const QsRequest *call, int status, const char *error)
 {
@@ -194,7 +205,7 @@ hint_of(const QsRequest *call, int status, const char *error)
 		case 400:
 			return qs_vector_names_hint(call->table, call->path, error);
 		case 404:
-			return call->missing_hint ? pstrdup(call->missing_hint) : NULL;
+			return missing_hint(call, error);
 		case 401:
 			return pstrdup("Set the option api_key in a user mapping for the server.");
 		case 403:

@@ -162,9 +162,21 @@ def test_mirror_that_has_no_collection_yet_has_no_rows(db, front):
         assert db.sql(f"SELECT * FROM qdrant_search(NULL::things, {arguments})") == []
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="has no row"):
         db.sql("SELECT * FROM qdrant_search(NULL::things, 7)")
+    # Who asks for the collection itself is told why it is not there.
+    for call in (f"qdrant_query('{items.collection}', {FIRST})", f"qdrant_count('{items.collection}')",
+                 f"qdrant_await(qdrant_scroll_async('{items.collection}'))"):
+        with pytest.raises(psycopg.errors.UndefinedObject, match=items.collection) as caught:
+            db.sql(f"SELECT * FROM {call}")
+        assert "first row" in caught.value.diag.message_hint
+    with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+        db.sql(f"SELECT * FROM qdrant_query('no_such_collection', {FIRST})")
+    assert caught.value.diag.message_hint is None
     db.sql(f"INSERT INTO things VALUES (7, 7, '{{1, 0, 0, 0}}')")
     assert items.wait()
     assert texts(db, f"qdrant_search(NULL::things, {FIRST})") == [7]
+    with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+        db.sql(f"SELECT * FROM qdrant_query('{items.collection}', 9)")
+    assert caught.value.diag.message_hint is None
     # Only now it is one that somebody has deleted.
     items.pause()
     front.client.delete_collection(items.collection)
