@@ -200,6 +200,18 @@ def test_search_says_where_to_look_for_a_collection_that_could_not_be_made(db, f
 
 # --- privileges ---
 
+def test_reader_of_a_mirror_without_a_collection_needs_no_right_on_our_tables(db, reader):
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, embedding real[])")
+    Items.of(db, "things").mirror()
+    search = f"SELECT * FROM qdrant_search(NULL::things, {FIRST})"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(search)
+    db.sql(f"GRANT SELECT ON things TO {reader.reader}")
+    reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    assert reader.execute(search).fetchall() == reader.execute(search).fetchall() == []
+    reader.execute("COMMIT")
+
+
 @pytest.fixture
 def reader(db):
     """A connection of a role that may use the server, and its name."""
@@ -662,6 +674,10 @@ def test_standby_reads_and_says_why_it_does_not_write(front, pgversion):
             "SELECT count(*) FROM qdrant_requests": [(0,)],
         }.items():
             assert standby.sql(read, dbname=db.name) == expected, read
+        db.sql("CREATE TABLE still_empty (id int PRIMARY KEY, embedding real[])")
+        Items.of(db, "still_empty").mirror()
+        primary.wait_replayed(standby)
+        assert standby.sql(f"SELECT * FROM qdrant_search(NULL::still_empty, {FIRST})", dbname=db.name) == []
         for write in ("qdrant_mirror('other')", "qdrant_unmirror('things')", "qdrant_resync('things')",
                       "qdrant_rebuild('things')", "qdrant_retry('things')",
                       "qdrant_upsert('free', '[{\"id\": 2, \"vector\": [1, 0, 0, 0]}]')",
