@@ -375,7 +375,7 @@ COMMENT ON FUNCTION qdrant_retry(regclass, text[]) IS
 COMMENT ON FUNCTION qdrant_verify(regclass, boolean, interval) IS
 'Compares a mirrored table with its collection, both read in pages: id, payload, and vectors as Qdrant stores them. One row for each kind, with how many and up to ten examples: equal, missing (a row without a point), stale (its point has another payload or vector), left over (a point without a row), refused (a row with a dead letter, or that cannot be read; see qdrant_dead_letters), unclear (changed too often, or is too large, to be compared). What is committed and not sent yet is waited for, at most "timeout" each time, and is no difference; writes may go on. repair: missing and stale rows are sent again and points left over removed, by the mirror itself after COMMIT (a point whose id or payload does not lead to a key needs a comparison of everything, as qdrant_resync makes it). For the owner of the table. The view qdrant_verifications shows how far it is. No rows for a NULL argument. Errors: 42501, 42704 without a mirror, 25001 in a transaction that has changes to send or above READ COMMITTED, 55000 where the mirror is paused, has stopped or lags by more than "timeout", 55P03 where the table stays locked, and those of qdrant_query where Qdrant does not answer.';
 COMMENT ON FUNCTION qdrant_wait(interval, regclass) IS
-'Waits until everything that was committed before the call has reached Qdrant: true; false when "timeout" (NULL: none) has passed, and at once, with a NOTICE, where a mirror is paused, failed or restored. source NULL: all mirrors of this database and explicit operations; else this table, on which SELECT is needed. ERROR 25001 in a transaction that itself has changes to send.';
+'Waits until everything that was committed before the call has reached Qdrant: true; false when "timeout" (NULL: none) has passed. A mirror that is paused, failed or restored is not waited for: a NOTICE says so, and the answer is false, after all that can still arrive has. source NULL: all mirrors of this database and explicit operations; else this table, on which SELECT is needed. ERROR 25001 in a transaction that itself has changes to send.';
 COMMENT ON VIEW qdrant_mirrors IS
 'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
 COMMENT ON VIEW qdrant_backfills IS
@@ -396,7 +396,7 @@ COMMENT ON VIEW qdrant_workers IS
 CREATE FUNCTION qdrant_internal.rows_support(internal) RETURNS internal
 LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_rows_support';
 
-CREATE FUNCTION qdrant_query(collection text, query anycompatible, k integer DEFAULT 10,
+CREATE FUNCTION qdrant_query(collection text, query anycompatible, k bigint DEFAULT 10,
 	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
 	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
@@ -404,12 +404,12 @@ RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint,
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_query';
 
-COMMENT ON FUNCTION qdrant_query(text, anycompatible, integer, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
+COMMENT ON FUNCTION qdrant_query(text, anycompatible, bigint, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
 'The k points of a collection that are nearest to query, best first. query: a vector as text ([0.1, 0.2]; {1:0.5}/4 is sparse), array of numbers or type of pgvector; a query object of Qdrant''s as jsonb; an integer or uuid, which means nearest to that point. NULL gives no rows. filter and params are in Qdrant''s own JSON. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller (qdrant_search is for that). timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_query_points(collection_name text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
-	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
+	"limit" bigint DEFAULT 10, "offset" bigint DEFAULT NULL, with_payload boolean DEFAULT true,
 	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
 	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
@@ -417,7 +417,7 @@ RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint,
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_query_points';
 
-COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points(text, anycompatible, text, jsonb, jsonb, jsonb, bigint, bigint, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'query_points of Qdrant''s Python client, with its argument names and defaults; models are jsonb in Qdrant''s own form. "using", "limit" and "offset" need their quotes. payload_fields and vector_names choose some of the payload and of the vectors. query, rights and errors are those of qdrant_query; a NULL query gives no rows.';
 
 CREATE FUNCTION qdrant_internal.search_support(internal) RETURNS internal
@@ -425,27 +425,27 @@ LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'qs_search_support';
 CREATE FUNCTION qdrant_internal.of_table(anyelement, regclass) RETURNS anyelement
 LANGUAGE c VOLATILE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_of_table';
 
-CREATE FUNCTION qdrant_search(source anyelement, query anycompatible DEFAULT NULL::text, k integer DEFAULT 10,
+CREATE FUNCTION qdrant_search(source anyelement, query anycompatible DEFAULT NULL::text, k bigint DEFAULT 10,
 	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
-	params jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, skip integer DEFAULT 0,
+	params jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, skip bigint DEFAULT 0,
 	prefetch jsonb DEFAULT NULL, lookup_from jsonb DEFAULT NULL, like_key text DEFAULT NULL)
 RETURNS TABLE (hit anyelement, score real, rank integer)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.search_support
 AS 'MODULE_PATHNAME', 'qs_search';
 
-COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, integer, jsonb, double precision, text, jsonb, interval, integer, jsonb, jsonb, text) IS
-'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone, hidden or out of the mirror''s row_filter are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. like_key, in the place of query: the same by the text of a key of any type, for a key of several columns a JSON array (''["example.org", 1]''). NULL for both gives no rows. skip: so many rows are left out first; rank counts them. vector_name: default the unnamed vector, or the only one. filter, params, prefetch and lookup_from are in Qdrant''s own JSON. Needs SELECT on all columns of the table and USAGE on its server. Errors: 42501 no privilege, or row security applies and hidden rows could change the answer (prefetch, mmr); 22023 no such row; 55000 not mirrored; 42809 a view or a partition; those of qdrant_query.';
+COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, bigint, jsonb, double precision, text, jsonb, interval, bigint, jsonb, jsonb, text) IS
+'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone, hidden or out of the mirror''s row_filter are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. like_key, in the place of query: the same by the text of a key of any type, for a key of several columns a JSON array (''["example.org", 1]''). NULL for both gives no rows, and so does a mirror that has not made its collection yet; one that was deleted is ERROR 42704. skip: so many rows are left out first; rank counts them. vector_name: default the unnamed vector, or the only one. filter, params, prefetch and lookup_from are in Qdrant''s own JSON. Needs SELECT on all columns of the table and USAGE on its server. Errors: 42501 no privilege, or row security applies and hidden rows could change the answer (prefetch, mmr); 22023 no such row; 55000 not mirrored; 42809 a view, a partition or a system catalog; those of qdrant_query.';
 
 CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config jsonb DEFAULT NULL,
-	sparse_vectors_config jsonb DEFAULT NULL, shard_number integer DEFAULT NULL, sharding_method text DEFAULT NULL,
-	replication_factor integer DEFAULT NULL, write_consistency_factor integer DEFAULT NULL,
+	sparse_vectors_config jsonb DEFAULT NULL, shard_number bigint DEFAULT NULL, sharding_method text DEFAULT NULL,
+	replication_factor bigint DEFAULT NULL, write_consistency_factor bigint DEFAULT NULL,
 	on_disk_payload boolean DEFAULT NULL, hnsw_config jsonb DEFAULT NULL, optimizers_config jsonb DEFAULT NULL,
 	wal_config jsonb DEFAULT NULL, quantization_config jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	strict_mode_config jsonb DEFAULT NULL, metadata jsonb DEFAULT NULL, payload jsonb DEFAULT NULL,
 	id_tracker jsonb DEFAULT NULL, server text DEFAULT NULL) RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'qs_create_collection';
 
-COMMENT ON FUNCTION qdrant_create_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_create_collection(text, jsonb, jsonb, bigint, text, bigint, bigint, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
 'create_collection of Qdrant''s Python client, with its argument names; models are jsonb in Qdrant''s own form, such as vectors_config => ''{"size": 4, "distance": "Cosine"}''. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. Returns true; ERROR 42710 where the collection exists, 42809 where a mirror of this database owns it; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_internal.requests(OUT pid integer, OUT database name, OUT server text, OUT method text,
@@ -483,7 +483,7 @@ COMMENT ON FUNCTION qdrant_request(text, text, jsonb, jsonb, text, interval) IS
 /* -- end: request -- */
 
 /* -- begin: upload (src/capture/upload.c) -- */
-CREATE FUNCTION qdrant_upload(collection_name text, query text, batch_size integer DEFAULT 64,
+CREATE FUNCTION qdrant_upload(collection_name text, query text, batch_size bigint DEFAULT 64,
 	shard_key_selector jsonb DEFAULT NULL, update_filter jsonb DEFAULT NULL, update_mode text DEFAULT NULL,
 	server text DEFAULT NULL) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_upload';
@@ -505,7 +505,7 @@ FROM qdrant_internal.mirror_slots() s
 WHERE s.mirror = 0;
 GRANT SELECT ON qdrant_operations TO PUBLIC;
 
-COMMENT ON FUNCTION qdrant_upload(text, text, integer, jsonb, jsonb, text, text) IS
+COMMENT ON FUNCTION qdrant_upload(text, text, bigint, jsonb, jsonb, text, text) IS
 'Writes the rows of a query as points to a collection that no mirror owns, after COMMIT, as qdrant_upsert does, and returns how many there were. The query runs once, as the caller, and sees what the transaction has done; it is read by a cursor, a few rows in memory at a time. Columns: id (an integer, numeric, a uuid, or text of either). vector (real[] or double precision[], of two dimensions for a multi-vector; pgvector''s vector, halfvec and arrays of them; or an array, json, jsonb or text in Qdrant''s own form, also an object of named vectors); without it, every column of a vector type is a named vector, called as the column. payload (json, jsonb, or a type written as an object, such as a row); without it, every other column is a field of the payload, written as a mirror writes it. A vector that is NULL is left out; a payload that is NULL is none. batch_size: points in one request, which has at most about a megabyte (NULL: 64). shard_key_selector, update_filter, update_mode and server as qdrant_upsert. ERROR 42703 without a column id, 42701 for two of one name, 42804 for an id of another type, 22004 for a NULL collection_name, query or id, 22023 names the point (row) that Qdrant could not take, or a column that has no place; else as qdrant_upsert, and those of the query. The view qdrant_uploads shows how far it is, qdrant_operations what waits to be sent.';
 COMMENT ON FUNCTION qdrant_internal.uploads() IS
 'Sessions in qdrant_upload of this database, of roles that the caller is a member of, or all for pg_monitor; for qdrant_uploads.';
@@ -516,26 +516,26 @@ COMMENT ON VIEW qdrant_operations IS
 /* -- end: upload -- */
 
 /* -- begin: async (src/client/async.c) -- */
-CREATE FUNCTION qdrant_query_async(collection text, query anycompatible, k integer DEFAULT 10,
+CREATE FUNCTION qdrant_query_async(collection text, query anycompatible, k bigint DEFAULT 10,
 	filter jsonb DEFAULT NULL, score_threshold double precision DEFAULT NULL, vector_name text DEFAULT NULL,
 	with_payload boolean DEFAULT true, with_vectors boolean DEFAULT false, params jsonb DEFAULT NULL,
 	server text DEFAULT NULL, "timeout" interval DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_async';
 
-COMMENT ON FUNCTION qdrant_query_async(text, anycompatible, integer, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
+COMMENT ON FUNCTION qdrant_query_async(text, anycompatible, bigint, jsonb, double precision, text, boolean, boolean, jsonb, text, interval) IS
 'qdrant_query that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
 
 CREATE FUNCTION qdrant_query_points_async(collection_name text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
-	"limit" integer DEFAULT 10, "offset" integer DEFAULT NULL, with_payload boolean DEFAULT true,
+	"limit" bigint DEFAULT 10, "offset" bigint DEFAULT NULL, with_payload boolean DEFAULT true,
 	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, lookup_from jsonb DEFAULT NULL,
 	consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	server text DEFAULT NULL, payload_fields text[] DEFAULT NULL, vector_names text[] DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_async';
 
-COMMENT ON FUNCTION qdrant_query_points_async(text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_async(text, anycompatible, text, jsonb, jsonb, jsonb, bigint, bigint, boolean, boolean, double precision, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'qdrant_query_points that does not wait: returns a ticket for qdrant_await_points or qdrant_await. NULL for a NULL query. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, and those of the answer by who awaits it.';
 
 CREATE FUNCTION qdrant_await(ticket bigint, "timeout" interval DEFAULT NULL) RETURNS jsonb
@@ -549,7 +549,7 @@ RETURNS TABLE (n integer, ticket bigint, id text, score real, payload jsonb, vec
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 100 COST 1000 AS 'MODULE_PATHNAME', 'qs_await_points';
 
 COMMENT ON FUNCTION qdrant_await_points(bigint[], interval) IS
-'Waits for all tickets and returns their points; n is the place of the ticket in the array, from 1. FROM qdrant_await_points(ARRAY(SELECT qdrant_query_async(...) FROM ...)) runs them side by side. NULL elements, a NULL array and tickets without points give no rows. The tickets are gone then. Where one fails, its error is raised, naming it in CONTEXT, that ticket alone is gone, and all others can be awaited. "timeout" and errors as for qdrant_await, of which 42809 is for a ticket whose answer is no list of points, and which stays.';
+'Waits for all tickets and returns their points; n is the place of the ticket in the array, from 1. FROM qdrant_await_points(ARRAY(SELECT qdrant_query_async(...) FROM ...)) runs them side by side. NULL elements, a NULL array and tickets without points give no rows. The tickets are gone then. Where one fails, its error is raised, naming it in CONTEXT, that ticket alone is gone, and all others can be awaited. "timeout" and errors as for qdrant_await, of which 42809 is for a ticket whose answer is not one list of points (those of qdrant_query_batch_points_async and qdrant_query_points_groups_async are several), and which stays. score is NULL for points of qdrant_retrieve_async and qdrant_scroll_async.';
 
 CREATE FUNCTION qdrant_await_any(tickets bigint[], "timeout" interval DEFAULT NULL) RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_await_any';
@@ -572,7 +572,7 @@ COMMENT ON FUNCTION qdrant_cancel(bigint) IS
 
 /* -- begin: filter (src/client/filter.c) -- */
 CREATE FUNCTION qdrant_filter(must "any" DEFAULT NULL::jsonb, should "any" DEFAULT NULL::jsonb,
-	must_not "any" DEFAULT NULL::jsonb, min_should "any" DEFAULT NULL::jsonb, min_count integer DEFAULT NULL)
+	must_not "any" DEFAULT NULL::jsonb, min_should "any" DEFAULT NULL::jsonb, min_count bigint DEFAULT NULL)
 RETURNS jsonb LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter';
 CREATE FUNCTION qdrant_match(key text, value anycompatible) RETURNS jsonb
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_match';
@@ -588,14 +588,14 @@ LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_null';
 CREATE FUNCTION qdrant_is_empty(key text) RETURNS jsonb
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_empty';
 
-COMMENT ON FUNCTION qdrant_filter("any", "any", "any", "any", integer) IS
+COMMENT ON FUNCTION qdrant_filter("any", "any", "any", "any", bigint) IS
 'A filter of Qdrant''s: all of must, at least one of should, none of must_not, and min_count or more of min_should. Each is a condition (qdrant_match, qdrant_range, ..., another filter, or Qdrant''s own JSON), an array of conditions (ARRAY[...]) or a JSON array of them. NULL for a list leaves it out; without any the filter is {}, which every point passes. ERROR 22023 for a NULL within an array and for what is no JSON object, 42804 for another type.';
 COMMENT ON FUNCTION qdrant_match(text, anycompatible) IS
 'Condition: the field key of the payload is this value (text, integer, boolean, uuid), or has it among its elements; an array: any of these values. key may be a path (a.b, a[].b). ERROR 22004 for NULL, also within the array; 42804 for other types: qdrant_range takes other numbers.';
 COMMENT ON FUNCTION qdrant_match_text(text, text) IS
 'Condition: the text in the field key has all these words; without a full-text index on the field, has them as a substring. ERROR 22004 for NULL.';
 COMMENT ON FUNCTION qdrant_range(text, anycompatible, anycompatible, anycompatible, anycompatible) IS
-'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for NaN and infinity, 42804 for other types.';
+'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for NaN, infinity and years before 1 or after 9999, 42804 for other types.';
 COMMENT ON FUNCTION qdrant_has_id(anycompatible) IS
 'Condition: the point has this id, or one of an array: integers from 0 on, uuids, or either as text. ERROR 22004 for NULL, 22023 or 22P02 for what is no id, 42804 for other types.';
 COMMENT ON FUNCTION qdrant_is_null(text) IS
@@ -657,7 +657,7 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 
 COMMENT ON FUNCTION qdrant_retrieve(text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
 'retrieve of Qdrant''s Python client, with its argument names and defaults: the points of these ids. ids: an integer or uuid, an array of them, text or JSON of either. Ids that are not there give no row; order and duplicates are Qdrant''s. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
-CREATE FUNCTION qdrant_scroll(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+CREATE FUNCTION qdrant_scroll(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 10,
 	order_by text DEFAULT NULL, "offset" anycompatible DEFAULT NULL, with_payload boolean DEFAULT true,
 	with_vectors boolean DEFAULT false, consistency text DEFAULT NULL,
 	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
@@ -666,7 +666,7 @@ RETURNS TABLE (id text, score real, payload jsonb, vector jsonb, version bigint,
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_scroll';
 
-COMMENT ON FUNCTION qdrant_scroll(text, jsonb, integer, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_scroll(text, jsonb, bigint, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
 'scroll of Qdrant''s Python client, with its argument names and defaults: a page of points in the order of their ids, or of order_by: the name of a field, or {"key", "direction", "start_from"} as text. next_page_offset, the same in every row, is the "offset" of the next page and NULL in the last one; a page without rows has none after it. score and version are NULL. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_count(collection_name text, count_filter jsonb DEFAULT NULL, exact boolean DEFAULT true,
@@ -677,14 +677,14 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_coun
 COMMENT ON FUNCTION qdrant_count(text, jsonb, boolean, jsonb, interval, text) IS
 'count of Qdrant''s Python client, with its argument names and defaults: number of points that the filter lets through. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
-CREATE FUNCTION qdrant_facet(collection_name text, key text, facet_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+CREATE FUNCTION qdrant_facet(collection_name text, key text, facet_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 10,
 	exact boolean DEFAULT false, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS TABLE (value jsonb, count bigint)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_internal.rows_support
 AS 'MODULE_PATHNAME', 'qs_facet';
 
-COMMENT ON FUNCTION qdrant_facet(text, text, jsonb, integer, boolean, text, interval, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_facet(text, text, jsonb, bigint, boolean, text, interval, jsonb, text) IS
 'facet of Qdrant''s Python client, with its argument names and defaults: the most frequent values of a field of the payload, which needs an index, with how many points have them. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_query_batch_points(collection_name text, requests jsonb, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
@@ -697,7 +697,7 @@ COMMENT ON FUNCTION qdrant_query_batch_points(text, jsonb, text, interval, text)
 
 CREATE FUNCTION qdrant_query_points_groups(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
-	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
+	"limit" bigint DEFAULT 10, group_size bigint DEFAULT 3, with_payload boolean DEFAULT true,
 	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, with_lookup text DEFAULT NULL,
 	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
@@ -705,30 +705,30 @@ CREATE FUNCTION qdrant_query_points_groups(collection_name text, group_by text, 
 RETURNS TABLE (group_id jsonb, id text, score real, payload jsonb, vector jsonb, version bigint, order_value jsonb, shard_key jsonb, lookup jsonb)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_query_points_groups';
 
-COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_groups(text, text, anycompatible, text, jsonb, jsonb, jsonb, bigint, bigint, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'query_points_groups of Qdrant''s Python client, with its argument names and defaults: hits in groups that have the same value of the field group_by, one row for each hit, groups in Qdrant''s order. "limit": number of groups. with_lookup: name of a collection whose point of that id is lookup, or {"collection", ...} as text; it is read under the same rights. query as in qdrant_query; NULL gives no rows. payload_fields and vector_names choose some of the payload and of the vectors. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
-CREATE FUNCTION qdrant_search_matrix_pairs(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
-	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+CREATE FUNCTION qdrant_search_matrix_pairs(collection_name text, query_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 3,
+	sample bigint DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS TABLE (a text, b text, score real)
 LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 AS 'MODULE_PATHNAME', 'qs_search_matrix_pairs';
 
-COMMENT ON FUNCTION qdrant_search_matrix_pairs(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_search_matrix_pairs(text, jsonb, bigint, bigint, text, text, interval, jsonb, text) IS
 'search_matrix_pairs of Qdrant''s Python client, with its argument names and defaults: pairs of near points among a random sample. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
-CREATE FUNCTION qdrant_search_matrix_offsets(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
-	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+CREATE FUNCTION qdrant_search_matrix_offsets(collection_name text, query_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 3,
+	sample bigint DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS jsonb
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_search_matrix_offsets';
 
-COMMENT ON FUNCTION qdrant_search_matrix_offsets(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_search_matrix_offsets(text, jsonb, bigint, bigint, text, text, interval, jsonb, text) IS
 'search_matrix_offsets of Qdrant''s Python client, with its argument names and defaults: distances among a random sample as a sparse matrix, {"offsets_row", "offsets_col", "scores", "ids"}. "limit": nearest ones of each point. Needs USAGE on the server; for the collection of a mirror also SELECT on its table, and no row security that applies to the caller. timeout: default the server''s request_timeout, else qdrant_sync.request_timeout. Errors: 42704 no such collection, 22023 refused by Qdrant, 08006 no answer in time, 57P03 try again.';
 
 CREATE FUNCTION qdrant_recreate_collection(collection_name text, vectors_config jsonb DEFAULT NULL, sparse_vectors_config jsonb DEFAULT NULL,
-	shard_number integer DEFAULT NULL, sharding_method text DEFAULT NULL,
-	replication_factor integer DEFAULT NULL, write_consistency_factor integer DEFAULT NULL,
+	shard_number bigint DEFAULT NULL, sharding_method text DEFAULT NULL,
+	replication_factor bigint DEFAULT NULL, write_consistency_factor bigint DEFAULT NULL,
 	on_disk_payload boolean DEFAULT NULL, hnsw_config jsonb DEFAULT NULL,
 	optimizers_config jsonb DEFAULT NULL, wal_config jsonb DEFAULT NULL,
 	quantization_config jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL,
@@ -737,7 +737,7 @@ CREATE FUNCTION qdrant_recreate_collection(collection_name text, vectors_config 
 RETURNS boolean
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 1000 AS 'MODULE_PATHNAME', 'qs_recreate_collection';
 
-COMMENT ON FUNCTION qdrant_recreate_collection(text, jsonb, jsonb, integer, text, integer, integer, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_recreate_collection(text, jsonb, jsonb, bigint, text, bigint, bigint, boolean, jsonb, jsonb, jsonb, jsonb, interval, jsonb, jsonb, jsonb, jsonb, text) IS
 'recreate_collection of Qdrant''s Python client, with its argument names and defaults: qdrant_delete_collection, if it is there, and qdrant_create_collection. Between the two there is no collection. Immediate: ROLLBACK does not undo it, and it overtakes queued writes. Needs USAGE on the server. ERROR 42809 for a collection that a mirror of this database owns; 25006 in a read-only transaction and on a standby; 22023 where Qdrant refuses it.';
 
 CREATE FUNCTION qdrant_update_collection(collection_name text, optimizers_config jsonb DEFAULT NULL, collection_params jsonb DEFAULT NULL,
@@ -850,9 +850,9 @@ RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_retrieve_async';
 
 COMMENT ON FUNCTION qdrant_retrieve_async(text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
-'qdrant_retrieve that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: an array of points. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
+'qdrant_retrieve that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: an array of points; qdrant_await_points gives them as rows. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
-CREATE FUNCTION qdrant_scroll_async(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+CREATE FUNCTION qdrant_scroll_async(collection_name text, scroll_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 10,
 	order_by text DEFAULT NULL, "offset" anycompatible DEFAULT NULL, with_payload boolean DEFAULT true,
 	with_vectors boolean DEFAULT false, consistency text DEFAULT NULL,
 	shard_key_selector jsonb DEFAULT NULL, "timeout" interval DEFAULT NULL, server text DEFAULT NULL,
@@ -860,7 +860,7 @@ CREATE FUNCTION qdrant_scroll_async(collection_name text, scroll_filter jsonb DE
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_scroll_async';
 
-COMMENT ON FUNCTION qdrant_scroll_async(text, jsonb, integer, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_scroll_async(text, jsonb, bigint, text, anycompatible, boolean, boolean, text, jsonb, interval, text, text[], text[]) IS
 'qdrant_scroll that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"points": [...], "next_page_offset"}; qdrant_await_points gives the points as rows. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
 CREATE FUNCTION qdrant_count_async(collection_name text, count_filter jsonb DEFAULT NULL, exact boolean DEFAULT true,
@@ -871,13 +871,13 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_count
 COMMENT ON FUNCTION qdrant_count_async(text, jsonb, boolean, jsonb, interval, text) IS
 'qdrant_count that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"count"}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
-CREATE FUNCTION qdrant_facet_async(collection_name text, key text, facet_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 10,
+CREATE FUNCTION qdrant_facet_async(collection_name text, key text, facet_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 10,
 	exact boolean DEFAULT false, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
 	shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_facet_async';
 
-COMMENT ON FUNCTION qdrant_facet_async(text, text, jsonb, integer, boolean, text, interval, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_facet_async(text, text, jsonb, bigint, boolean, text, interval, jsonb, text) IS
 'qdrant_facet that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"hits": [{"value", "count"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
 CREATE FUNCTION qdrant_query_batch_points_async(collection_name text, requests jsonb, consistency text DEFAULT NULL, "timeout" interval DEFAULT NULL,
@@ -890,7 +890,7 @@ COMMENT ON FUNCTION qdrant_query_batch_points_async(text, jsonb, text, interval,
 
 CREATE FUNCTION qdrant_query_points_groups_async(collection_name text, group_by text, query anycompatible, "using" text DEFAULT NULL,
 	prefetch jsonb DEFAULT NULL, query_filter jsonb DEFAULT NULL, search_params jsonb DEFAULT NULL,
-	"limit" integer DEFAULT 10, group_size integer DEFAULT 3, with_payload boolean DEFAULT true,
+	"limit" bigint DEFAULT 10, group_size bigint DEFAULT 3, with_payload boolean DEFAULT true,
 	with_vectors boolean DEFAULT false, score_threshold double precision DEFAULT NULL, with_lookup text DEFAULT NULL,
 	lookup_from jsonb DEFAULT NULL, consistency text DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, server text DEFAULT NULL, payload_fields text[] DEFAULT NULL,
@@ -898,25 +898,25 @@ CREATE FUNCTION qdrant_query_points_groups_async(collection_name text, group_by 
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_query_points_groups_async';
 
-COMMENT ON FUNCTION qdrant_query_points_groups_async(text, text, anycompatible, text, jsonb, jsonb, jsonb, integer, integer, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
+COMMENT ON FUNCTION qdrant_query_points_groups_async(text, text, anycompatible, text, jsonb, jsonb, jsonb, bigint, bigint, boolean, boolean, double precision, text, jsonb, text, jsonb, interval, text, text[], text[]) IS
 'qdrant_query_points_groups that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"groups": [{"id", "hits", "lookup"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
-CREATE FUNCTION qdrant_search_matrix_pairs_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
-	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+CREATE FUNCTION qdrant_search_matrix_pairs_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 3,
+	sample bigint DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_search_matrix_pairs_async';
 
-COMMENT ON FUNCTION qdrant_search_matrix_pairs_async(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_search_matrix_pairs_async(text, jsonb, bigint, bigint, text, text, interval, jsonb, text) IS
 'qdrant_search_matrix_pairs that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"pairs": [{"a", "b", "score"}]}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
-CREATE FUNCTION qdrant_search_matrix_offsets_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" integer DEFAULT 3,
-	sample integer DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
+CREATE FUNCTION qdrant_search_matrix_offsets_async(collection_name text, query_filter jsonb DEFAULT NULL, "limit" bigint DEFAULT 3,
+	sample bigint DEFAULT 10, "using" text DEFAULT NULL, consistency text DEFAULT NULL,
 	"timeout" interval DEFAULT NULL, shard_key_selector jsonb DEFAULT NULL, server text DEFAULT NULL)
 RETURNS bigint
 LANGUAGE c VOLATILE PARALLEL RESTRICTED COST 100 AS 'MODULE_PATHNAME', 'qs_search_matrix_offsets_async';
 
-COMMENT ON FUNCTION qdrant_search_matrix_offsets_async(text, jsonb, integer, integer, text, text, interval, jsonb, text) IS
+COMMENT ON FUNCTION qdrant_search_matrix_offsets_async(text, jsonb, bigint, bigint, text, text, interval, jsonb, text) IS
 'qdrant_search_matrix_offsets that does not wait: returns a ticket. qdrant_await of it gives Qdrant''s own result: {"offsets_row", "offsets_col", "scores", "ids"}. "timeout" counts from this call; errors of arguments and rights, and 53400 or 53200 at a limit, are raised here, others by who awaits.';
 
 /* -- end: twins -- */

@@ -15,6 +15,7 @@
 #include "capture/points.h"
 #include "capture/selector.h"
 #include "capture/upload.h"
+#include "client/call_arguments.h"
 #include "client/request.h"
 #include "client/rights.h"
 #include "common/encode.h"
@@ -26,6 +27,9 @@
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+
+/* As in the client. */
+#define DEFAULT_BATCH_SIZE 64
 
 PG_FUNCTION_INFO_V1(qs_upsert);
 PG_FUNCTION_INFO_V1(qs_upload);
@@ -67,16 +71,6 @@ qs_operations_check_collection(const char *server, const char *collection)
 				 errhint("Write to the mirrored table, or to another collection.")));
 }
 
-static char *
-text_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
-	return text_to_cstring(PG_GETARG_TEXT_PP(n));
-}
-
 /* Argument 0 is the collection; server is the number of the argument of that name. */
 static void
 begin_call(FunctionCallInfo fcinfo, const char *name, int server, QsOperation *operation)
@@ -87,9 +81,9 @@ begin_call(FunctionCallInfo fcinfo, const char *name, int server, QsOperation *o
 	qs_require_preload(function);
 	qs_check_read_write(fcinfo);
 	PreventCommandIfParallelMode(psprintf("%s()", function));
-	operation->collection = text_argument(fcinfo, 0, "collection_name");
+	operation->collection = qs_argument_name(fcinfo, 0, "collection_name");
 	qs_operations_check_room();
-	found = qs_server_get(PG_ARGISNULL(server) ? NULL : text_argument(fcinfo, server, "server"),
+	found = qs_server_get(qs_argument_text(fcinfo, server),
 						  GetUserId());
 	operation->server = pstrdup(found->name);
 	qs_server_free(found);
@@ -104,8 +98,7 @@ static Jsonb *
 jsonb_argument(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
+		qs_refuse_null(name);
 	return PG_GETARG_JSONB_P(n);
 }
 
@@ -194,8 +187,7 @@ add_names(StringInfo members, const char *json_name, FunctionCallInfo fcinfo, in
 	int			count;
 
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED), errmsg("%s must not be null", name)));
+		qs_refuse_null(name);
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false, TYPALIGN_INT,
 					  &elements, &nulls, &count);
 	appendStringInfo(members, ",\"%s\":[", json_name);
@@ -258,18 +250,6 @@ qs_upsert(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-static int
-batch_size_argument(FunctionCallInfo fcinfo, int n)
-{
-	if (PG_ARGISNULL(n))
-		return 64;
-	if (PG_GETARG_INT32(n) < 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("batch_size must be at least 1")));
-	return PG_GETARG_INT32(n);
-}
-
 /* collection_name, query, batch_size, shard_key_selector, update_filter, update_mode, server */
 Datum
 qs_upload(PG_FUNCTION_ARGS)
@@ -282,8 +262,8 @@ qs_upload(PG_FUNCTION_ARGS)
 	int64		points;
 
 	begin_call(fcinfo, "upsert", 6, &operation);
-	query = text_argument(fcinfo, 1, "query");
-	bodies.most = batch_size_argument(fcinfo, 2);
+	query = qs_argument_name(fcinfo, 1, "query");
+	bodies.most = qs_argument_int(fcinfo, 2, "batch_size", 1, DEFAULT_BATCH_SIZE);
 	initStringInfo(&members);
 	add_shard_key(&members, fcinfo, 3);
 	add_update_filter(&members, fcinfo, 4);
@@ -403,7 +383,7 @@ qs_set_payload(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(3))
 	{
 		appendStringInfoString(&members, ",\"key\":");
-		add_string(&members, text_argument(fcinfo, 3, "key"));
+		add_string(&members, qs_argument_text(fcinfo, 3));
 	}
 	write_selected(&operation, fcinfo, 2, "points", 4, &members);
 	PG_RETURN_VOID();

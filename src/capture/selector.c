@@ -9,6 +9,7 @@
 #include "capture/point_id.h"
 #include "capture/points.h"
 #include "capture/selector.h"
+#include "client/call_arguments.h"
 
 #include "catalog/pg_type.h"
 #include "utils/array.h"
@@ -353,9 +354,7 @@ read_argument(FunctionCallInfo fcinfo, int argno, const char *name, bool only_id
 	if (!OidIsValid(type))
 		elog(ERROR, "type of %s is not known", name);
 	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("%s must not be null", name)));
+		qs_refuse_null(name);
 	memset(selector, 0, sizeof(*selector));
 	selector->only_ids = only_ids;
 	initStringInfo(&selector->ids);

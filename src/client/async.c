@@ -191,7 +191,7 @@ name_ticket(void *arg)
 static void
 require_points(const Pending *entry)
 {
-	if (entry->kind != QS_ANSWER_POINTS)
+	if (entry->kind != QS_ANSWER_POINTS && entry->kind != QS_ANSWER_POINT_ARRAY)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("answer of ticket " INT64_FORMAT " is no list of points", entry->ticket),
@@ -210,7 +210,8 @@ decode(const Pending *entry, QsRowsOut *rows, int place)
 		return qs_answer_document(entry->request.server, answer);
 	if (rows == NULL)
 		return qs_answer_result(entry->request.server, answer);
-	hits = qs_hits_decode(entry->request.server, answer, &n);
+	hits = entry->kind == QS_ANSWER_POINTS ? qs_hits_decode(entry->request.server, answer, &n) :
+		qs_hits_of_result(entry->request.server, qs_answer_result(entry->request.server, answer), &n);
 	for (int i = 0; i < n; i++)
 	{
 		Datum		values[2 + QS_HIT_COLUMNS] = {Int32GetDatum(place), Int64GetDatum(entry->ticket)};

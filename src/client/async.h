@@ -11,6 +11,7 @@
 typedef enum QsAnswerKind
 {
 	QS_ANSWER_POINTS,			/* {"result":{"points":[…]}}: rows, or the result */
+	QS_ANSWER_POINT_ARRAY,		/* {"result":[…]}, each a point: the same */
 	QS_ANSWER_DOCUMENT,			/* {"result":…}: the result */
 	QS_ANSWER_BARE				/* a document without an envelope: itself */
 } QsAnswerKind;

@@ -14,13 +14,20 @@
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
+void
+qs_refuse_null(const char *name)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+			 errmsg("argument \"%s\" must not be NULL", name)));
+	pg_unreachable();
+}
+
 char *
 qs_argument_name(FunctionCallInfo fcinfo, int argno, const char *name)
 {
 	if (PG_ARGISNULL(argno))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be NULL", name)));
+		qs_refuse_null(name);
 	return text_to_cstring(PG_GETARG_TEXT_PP(argno));
 }
 
@@ -36,19 +43,24 @@ qs_argument_jsonb(FunctionCallInfo fcinfo, int argno)
 	return PG_ARGISNULL(argno) ? NULL : PG_GETARG_JSONB_P(argno);
 }
 
+/* Declared bigint, as LIMIT is: drivers bind int8, and a smaller integer is cast. */
 int
 qs_argument_int(FunctionCallInfo fcinfo, int argno, const char *name, int least, int if_null)
 {
-	int			value;
+	int64		value;
 
 	if (PG_ARGISNULL(argno))
 		return if_null;
-	value = PG_GETARG_INT32(argno);
+	value = PG_GETARG_INT64(argno);
 	if (value < least)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"%s\" is %d, and must be at least %d", name, value, least)));
-	return value;
+				 errmsg("argument \"%s\" is " INT64_FORMAT ", and must be at least %d", name, value, least)));
+	if (value > PG_INT32_MAX)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is " INT64_FORMAT ", and must be at most %d", name, value, PG_INT32_MAX)));
+	return (int) value;
 }
 
 int
@@ -82,10 +94,11 @@ qs_check_consistency(const char *consistency)
 {
 	if (strcmp(consistency, "majority") != 0 && strcmp(consistency, "quorum") != 0 &&
 		strcmp(consistency, "all") != 0 &&
-		(*consistency == '\0' || strspn(consistency, "0123456789") != strlen(consistency)))
+		(strspn(consistency, "0") == strlen(consistency) ||
+		 strspn(consistency, "0123456789") != strlen(consistency)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("invalid consistency: \"%s\"", consistency),
-				 errhint("It is majority, quorum, all or a number of replicas.")));
+				 errhint("It is majority, quorum, all or a number of replicas, from 1 on.")));
 	return consistency;
 }

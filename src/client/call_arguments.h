@@ -10,14 +10,17 @@
 #include "qdrant_sync.h"
 #include "utils/jsonb.h"
 
-/* Text that must be there: ERROR 22004 names it. */
+/* ERROR 22004: an argument that must be there is NULL. */
+QS_NORETURN extern void qs_refuse_null(const char *name);
+
+/* Text that must be there. */
 extern char *qs_argument_name(FunctionCallInfo fcinfo, int argno, const char *name);
 
 /* NULL where it is NULL. */
 extern char *qs_argument_text(FunctionCallInfo fcinfo, int argno);
 extern Jsonb *qs_argument_jsonb(FunctionCallInfo fcinfo, int argno);
 
-/* ERROR 22023 below least. */
+/* Of a bigint; ERROR 22023 below least, and beyond what an integer holds. */
 extern int	qs_argument_int(FunctionCallInfo fcinfo, int argno, const char *name,
 							int least, int if_null);
 
@@ -27,7 +30,7 @@ extern int	qs_argument_timeout(FunctionCallInfo fcinfo, int argno);
 /* What Qdrant is told as timeout=: whole seconds, at least 1. */
 extern int	qs_timeout_seconds(int timeout);
 
-/* "majority", "quorum", "all" or a number of replicas; ERROR 22023 otherwise. */
+/* "majority", "quorum", "all" or a number of replicas, from 1 on; ERROR 22023 otherwise. */
 extern const char *qs_check_consistency(const char *consistency);
 
 #endif							/* QS_CALL_ARGUMENTS_H */

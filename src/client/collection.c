@@ -204,9 +204,7 @@ qs_update_collection_aliases(PG_FUNCTION_ARGS)
 	QsRequest	request;
 
 	if (PG_ARGISNULL(0))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("argument \"%s\" must not be NULL", "change_aliases_operations")));
+		qs_refuse_null("change_aliases_operations");
 	qs_method_request(fcinfo, &update_aliases, &request);
 	check_actions(request.server, PG_GETARG_JSONB_P(0));
 	PG_RETURN_BOOL(is_done(&request));

@@ -296,7 +296,26 @@ append_number(StringInfo out, Datum value, Oid type, const char *name)
 	appendStringInfoString(out, text);
 }
 
-/* In UTC, whatever TimeZone is; a timestamp without a zone is in UTC for Qdrant too. */
+/* Of a finite value, which is kept in UTC. */
+static int
+year_of(Datum value, Oid type)
+{
+	struct pg_tm tm;
+	fsec_t		fraction;
+
+	if (type == DATEOID)
+		j2date(DatumGetDateADT(value) + POSTGRES_EPOCH_JDATE, &tm.tm_year, &tm.tm_mon, &tm.tm_mday);
+	else if (timestamp2tm(DatumGetTimestamp(value), NULL, &tm, &fraction, NULL, NULL) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE),
+				 errmsg("timestamp out of range")));
+	return tm.tm_year;
+}
+
+/*
+ * In UTC, whatever TimeZone is; a timestamp without a zone is in UTC for Qdrant too.
+ * RFC 3339 has years of four digits, and none before 1.
+ */
 static void
 append_moment(StringInfo out, Datum value, Oid type, const char *name)
 {
@@ -306,6 +325,12 @@ append_moment(StringInfo out, Datum value, Oid type, const char *name)
 	if (type == DATEOID ? DATE_NOT_FINITE(DatumGetDateADT(value)) :
 		TIMESTAMP_NOT_FINITE(DatumGetTimestamp(value)))
 		refuse_bound(name);
+	if (year_of(value, type) < 1 || year_of(value, type) > 9999)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is before the year 1 or after the year 9999", name),
+				 errdetail("Qdrant has no such dates."),
+				 errhint("Leave out the bound.")));
 	JsonEncodeDateTime(buffer, value, type, type == TIMESTAMPTZOID ? &utc : NULL);
 	escape_json(out, buffer);
 }

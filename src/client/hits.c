@@ -317,9 +317,8 @@ points_of(const QsServer *server, Jsonb *jsonb)
 
 /* Without the name of a point whose character was replaced. */
 static QsHit *
-decode_whole(const QsServer *server, Jsonb *jsonb, int *n)
+decode_array(const QsServer *server, JsonbContainer *array, int *n)
 {
-	JsonbContainer *array = points_of(server, jsonb);
 	QsHit	   *hits;
 
 	*n = JsonContainerSize(array);
@@ -367,8 +366,16 @@ qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n)
 		return hits;
 	hits = decode_one_by_one(server, answer->body, n);
 	if (hits == NULL)
-		hits = decode_whole(server, qs_answer_document(server, answer), n);
+		hits = decode_array(server, points_of(server, qs_answer_document(server, answer)), n);
 	return hits;
+}
+
+QsHit *
+qs_hits_of_result(const QsServer *server, Jsonb *result, int *n)
+{
+	if (!JB_ROOT_IS_ARRAY(result) || JB_ROOT_IS_SCALAR(result))
+		not_understood(server);
+	return decode_array(server, &result->root, n);
 }
 
 void

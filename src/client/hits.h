@@ -33,6 +33,9 @@ typedef struct QsHit
  */
 extern QsHit *qs_hits_decode(const QsServer *server, const QsAnswer *answer, int *n);
 
+/* The same where the points are the result itself: that of qs_answer_result. */
+extern QsHit *qs_hits_of_result(const QsServer *server, Jsonb *result, int *n);
+
 /* (id, score, payload, vector, version, order_value, shard_key) */
 #define QS_HIT_COLUMNS 7
 

@@ -119,7 +119,7 @@ add_word(Building *b, const QsMethodArgument *argument)
 	if (!is_object(word))
 	{
 		if (lookup)
-			qs_check_collection_read(b->request->server, word);
+			(void) qs_check_collection_read(b->request->server, word);
 		qs_body_text(&b->body, argument->key, word);
 		return;
 	}
@@ -211,22 +211,13 @@ add_member(Building *b, const QsMethodArgument *argument)
 	}
 }
 
-QS_NORETURN static void
-must_be_given(const char *name)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-			 errmsg("argument \"%s\" must not be NULL", name)));
-	pg_unreachable();
-}
-
 static void
 add_whole_body(Building *b, const QsMethodArgument *argument)
 {
 	Jsonb	   *document = qs_argument_jsonb(b->fcinfo, argument->argno);
 
 	if (document == NULL)
-		must_be_given(argument->key);
+		qs_refuse_null(argument->key);
 	if (!JB_ROOT_IS_OBJECT(document))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -246,7 +237,7 @@ add_to_body(Building *b, const QsMethodArgument *argument)
 	else if (!b->fcinfo->args[argument->argno].isnull)
 		add_member(b, argument);
 	else if (argument->kind == QS_ARG_NAME || argument->kind == QS_ARG_IDS)
-		must_be_given(argument->key);
+		qs_refuse_null(argument->key);
 }
 
 /* ---- all of it -------------------------------------------------------- */
@@ -266,7 +257,7 @@ begin_path(Building *b, const QsMethod *method)
 	collection = qs_argument_name(b->fcinfo, 0, "collection_name");
 	appendStringInfoString(&b->path, qs_collection_path(collection, method->path));
 	if (method->right == QS_RIGHT_READ)
-		qs_check_collection_read(server, collection);
+		b->request->table = qs_check_collection_read(server, collection);
 	else if (method->right == QS_RIGHT_OWN)
 		qs_check_not_mirrored(server, collection);
 }

@@ -125,15 +125,18 @@ build_path(FunctionCallInfo fcinfo, const Positions *at, const char *collection,
 	return path;
 }
 
-static void
+/* Returns the table whose mirror owns the collection. */
+static Oid
 check_rights(FunctionCallInfo fcinfo, const Positions *at, const QsServer *server,
 			 const char *collection)
 {
-	qs_check_collection_read(server, collection);
+	Oid			table = qs_check_collection_read(server, collection);
+
 	if (given(fcinfo, at->prefetch))
 		qs_check_lookups(server, PG_GETARG_JSONB_P(at->prefetch));
 	if (given(fcinfo, at->lookup_from))
 		qs_check_lookups(server, PG_GETARG_JSONB_P(at->lookup_from));
+	return table;
 }
 
 /* False for a NULL query, which needs no request. */
@@ -146,7 +149,7 @@ prepare(FunctionCallInfo fcinfo, const Positions *at, QsServer **server, QsReque
 
 	*server = qs_server_get(qs_argument_text(fcinfo, at->server), GetUserId());
 	query = qs_query_argument(fcinfo, at->query);
-	check_rights(fcinfo, at, *server, collection);
+	request->table = check_rights(fcinfo, at, *server, collection);
 	if (query.kind == QS_QUERY_NULL)
 		return false;
 	build_body(&body, fcinfo, at, &query);

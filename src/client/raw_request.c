@@ -80,7 +80,7 @@ check_rights(const QsServer *server, const char *method, const QsRawPath *path, 
 	if (path->collection != NULL && !only_reads(method, path->rest))
 		qs_check_not_mirrored(server, path->collection);
 	else if (path->collection != NULL)
-		qs_check_collection_read(server, path->collection);
+		(void) qs_check_collection_read(server, path->collection);
 	if (body == NULL)
 		return;
 	qs_check_lookups(server, body);

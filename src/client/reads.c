@@ -8,6 +8,7 @@
 #include "qdrant_sync.h"
 
 #include "client/async.h"
+#include "client/call_arguments.h"
 #include "client/hits.h"
 #include "client/method.h"
 #include "common/rows_out.h"
@@ -25,6 +26,7 @@ PG_FUNCTION_INFO_V1(qs_scroll);
 PG_FUNCTION_INFO_V1(qs_count);
 PG_FUNCTION_INFO_V1(qs_facet);
 PG_FUNCTION_INFO_V1(qs_query_batch_points);
+PG_FUNCTION_INFO_V1(qs_query_batch_points_async);
 PG_FUNCTION_INFO_V1(qs_query_points_groups);
 PG_FUNCTION_INFO_V1(qs_search_matrix_pairs);
 PG_FUNCTION_INFO_V1(qs_search_matrix_offsets);
@@ -308,19 +310,17 @@ qs_retrieve(PG_FUNCTION_ARGS)
 {
 	QsRowsOut	rows = qs_rows_out_begin(fcinfo);
 	QsRequest	request;
-	Jsonb	   *points;
+	QsHit	   *hits;
+	int			n;
 
 	qs_method_request(fcinfo, &retrieve, &request);
-	points = qs_method_result(&request);
-	if (!JB_ROOT_IS_ARRAY(points) || JB_ROOT_IS_SCALAR(points))
-		qs_answer_not_understood(request.server);
-	for (uint32 i = 0; i < JB_ROOT_COUNT(points); i++)
+	hits = qs_hits_of_result(request.server, qs_method_result(&request), &n);
+	for (int i = 0; i < n; i++)
 	{
-		QsHit		hit = hit_at(request.server, &points->root, i);
 		Datum		values[QS_HIT_COLUMNS];
 		bool		nulls[QS_HIT_COLUMNS];
 
-		qs_hit_columns(&hit, values, nulls);
+		qs_hit_columns(&hits[i], values, nulls);
 		qs_rows_out_put(&rows, values, nulls);
 	}
 	return (Datum) 0;
@@ -369,6 +369,17 @@ put_batch(QsRowsOut *rows, const QsServer *server, JsonbContainer *points, int n
 	}
 }
 
+static void
+check_requests(FunctionCallInfo fcinfo)
+{
+	if (PG_ARGISNULL(1))
+		qs_refuse_null("requests");
+	if (!JB_ROOT_IS_ARRAY(PG_GETARG_JSONB_P(1)) || JB_ROOT_IS_SCALAR(PG_GETARG_JSONB_P(1)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"requests\" must be a JSON array of query requests")));
+}
+
 Datum
 qs_query_batch_points(PG_FUNCTION_ARGS)
 {
@@ -376,10 +387,7 @@ qs_query_batch_points(PG_FUNCTION_ARGS)
 	QsRequest	request;
 	Jsonb	   *batch;
 
-	if (PG_ARGISNULL(1) || !JB_ROOT_IS_ARRAY(PG_GETARG_JSONB_P(1)))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"requests\" must be a JSON array of query requests")));
+	check_requests(fcinfo);
 	qs_method_request(fcinfo, &query_batch_points, &request);
 	batch = qs_method_result(&request);
 	if (!JB_ROOT_IS_ARRAY(batch) || JB_ROOT_IS_SCALAR(batch))
@@ -519,11 +527,17 @@ TWIN(qs_get_collection_async, get_collection, QS_ANSWER_DOCUMENT);
 TWIN(qs_collection_exists_async, collection_exists, QS_ANSWER_DOCUMENT);
 TWIN(qs_get_aliases_async, get_aliases, QS_ANSWER_DOCUMENT);
 TWIN(qs_get_collection_aliases_async, get_collection_aliases, QS_ANSWER_DOCUMENT);
-TWIN(qs_retrieve_async, retrieve, QS_ANSWER_DOCUMENT);
+TWIN(qs_retrieve_async, retrieve, QS_ANSWER_POINT_ARRAY);
 TWIN(qs_scroll_async, scroll, QS_ANSWER_POINTS);
 TWIN(qs_count_async, count, QS_ANSWER_DOCUMENT);
 TWIN(qs_facet_async, facet, QS_ANSWER_DOCUMENT);
-TWIN(qs_query_batch_points_async, query_batch_points, QS_ANSWER_DOCUMENT);
 TWIN(qs_query_points_groups_async, query_points_groups, QS_ANSWER_DOCUMENT);
 TWIN(qs_search_matrix_pairs_async, matrix_pairs, QS_ANSWER_DOCUMENT);
 TWIN(qs_search_matrix_offsets_async, matrix_offsets, QS_ANSWER_DOCUMENT);
+
+Datum
+qs_query_batch_points_async(PG_FUNCTION_ARGS)
+{
+	check_requests(fcinfo);
+	return begin_read(fcinfo, &query_batch_points, QS_ANSWER_DOCUMENT);
+}

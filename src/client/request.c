@@ -10,6 +10,7 @@
 
 #include "client/request.h"
 #include "client/ticket.h"
+#include "client/vector_names.h"
 #include "common/settings.h"
 #include "lib/stringinfo.h"
 #include "mb/pg_wchar.h"
@@ -185,13 +186,26 @@ sqlstate_of(int status)
 	}
 }
 
+/* Of a mirror's collection that is not there; a point may be missing, too. */
 static char *
-hint_of(const QsRequest *call, int status)
+missing_hint(const QsRequest *call, const char *error)
+{
+	if (call->missing_hint != NULL)
+		return pstrdup(call->missing_hint);
+	if (!OidIsValid(call->table) || strstr(error, "ollection") == NULL)
+		return NULL;
+	return pstrdup("A mirror's collection is made after the commit, and after a first row where only that tells how long its vectors are: see qdrant_mirrors.");
+}
+
+static char *
+hint_of(const QsRequest *call, int status, const char *error)
 {
 	switch (status)
 	{
+		case 400:
+			return qs_vector_names_hint(call->table, call->path, error);
 		case 404:
-			return call->missing_hint ? pstrdup(call->missing_hint) : NULL;
+			return missing_hint(call, error);
 		case 401:
 			return pstrdup("Set the option api_key in a user mapping for the server.");
 		case 403:
@@ -238,13 +252,14 @@ error_text(const QsAnswer *answer)
 void
 qs_throw_status(const QsRequest *call, const QsAnswer *answer)
 {
+	char	   *error = error_text(answer);
 	Failure		failure;
 
 	failure.sqlstate = sqlstate_of(answer->status);
-	failure.message = psprintf("Qdrant server \"%s\": %s", call->server->name, error_text(answer));
+	failure.message = psprintf("Qdrant server \"%s\": %s", call->server->name, error);
 	failure.detail = psprintf("%s %.*s was answered with HTTP status %d.", call->method,
 							  (int) strcspn(call->path, "?"), call->path, answer->status);
-	failure.hint = hint_of(call, answer->status);
+	failure.hint = hint_of(call, answer->status, error);
 	throw_failure(&failure);
 }
 
@@ -385,7 +400,7 @@ answer_of(const QsRequest *call, const QsTicketAnswer *got, bool throw)
 	answer->body = got->body;
 	answer->length = got->length;
 	verify_encoding(call, answer);
-	if (throw && answer->status >= 300)
+	if (throw && answer->status >= 300 && !(answer->status == 404 && call->may_be_missing))
 		qs_throw_status(call, answer);
 	return answer;
 }

@@ -32,6 +32,8 @@ typedef struct QsRequest
 	int			timeout;		/* ms; 0: as qs_timeout_of says */
 	bool		read;			/* changes nothing: may be repeated silently */
 	const char *missing_hint;	/* hint of the ERROR for status 404; NULL: none */
+	Oid			table;			/* whose mirror owns the collection; InvalidOid: none */
+	bool		may_be_missing;	/* status 404 is an answer, and no ERROR */
 } QsRequest;
 
 /* What a call may take: what it says itself (0: nothing), else the server, else the setting. */

@@ -32,14 +32,14 @@ qs_row_security_applies(Oid relid)
 	return check_enable_rls(relid, InvalidOid, true) == RLS_ENABLED;
 }
 
-void
+Oid
 qs_check_collection_read(const QsServer *server, const char *collection)
 {
 	Oid			relid = qs_collection_table(server->name, collection);
 	char	   *table;
 
 	if (!OidIsValid(relid))
-		return;
+		return InvalidOid;
 	table = get_rel_name(relid);
 	if (table == NULL)
 		ereport(ERROR,
@@ -53,6 +53,7 @@ qs_check_collection_read(const QsServer *server, const char *collection)
 						table, collection),
 				 errhint("Use qdrant_search(NULL::%s, ...), which returns the rows that you may see.",
 						 quote_identifier(table))));
+	return relid;
 }
 
 /* Any member "collection", at any depth: lookup_from has one, in prefetch too. */
@@ -67,7 +68,7 @@ qs_check_lookups(const QsServer *server, Jsonb *document)
 	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
 		if (token == WJB_VALUE && is_collection && value.type == jbvString)
-			qs_check_collection_read(server, pnstrdup(value.val.string.val, value.val.string.len));
+			(void) qs_check_collection_read(server, pnstrdup(value.val.string.val, value.val.string.len));
 		is_collection = token == WJB_KEY && value.val.string.len == 10 &&
 			memcmp(value.val.string.val, "collection", 10) == 0;
 	}

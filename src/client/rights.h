@@ -16,9 +16,9 @@ extern bool qs_row_security_applies(Oid relid);
 
 /*
  * For a collection, or an alias of ours, that a mirror of this database owns:
- * ERROR 42501 unless the caller may read the whole table.
+ * ERROR 42501 unless the caller may read the whole table, which is returned.
  */
-extern void qs_check_collection_read(const QsServer *server, const char *collection);
+extern Oid	qs_check_collection_read(const QsServer *server, const char *collection);
 
 /* The same for every collection that a document of the caller looks up vectors in. */
 extern void qs_check_lookups(const QsServer *server, Jsonb *document);

@@ -10,6 +10,7 @@
 #include "qdrant_sync.h"
 
 #include "access/table.h"
+#include "access/transam.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -29,6 +30,7 @@
 #include "commands/trigger.h"
 #include "executor/spi.h"
 #include "mirror/arguments.h"
+#include "mirror/catalog.h"
 #include "mirror/definition.h"
 #include "mirror/select_list.h"
 #include "mirror/triggers.h"
@@ -122,6 +124,16 @@ refuse_partition(Oid relid, const char *name)
 	}
 }
 
+/* As far as the kind tells, not whose it is and what it holds. */
+static bool
+can_be_mirrored(Oid relid)
+{
+	char		relkind = get_rel_relkind(relid);
+
+	return (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE) &&
+		relid >= FirstNormalObjectId;
+}
+
 QS_NORETURN static void
 refuse_relation(Oid relid)
 {
@@ -134,6 +146,11 @@ refuse_relation(Oid relid)
 				 errmsg("\"%s\" is a view, and only tables are mirrored", name),
 				 errhint("Search the table, and join the view to its rows.")));
 	refuse_partition(relid, name);
+	if (!can_be_mirrored(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is no table that can be mirrored to Qdrant", name),
+				 errhint("Search a mirrored table: the view qdrant_mirrors lists them.")));
 	if (OidIsValid(get_trigger_oid(relid, QS_TRIGGER, true)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -338,16 +355,51 @@ build_body(StringInfo body, const Search *search, int limit)
 	qs_body_end(body);
 }
 
+/*
+ * Nothing was ever sent for this mirror: its collection is made after the commit
+ * and, where only a row tells how long its vectors are, after a first row.  One
+ * that has failed to make it says so to who searches.
+ */
+static bool
+was_never_filled(const QsMirrorRow *mirror)
+{
+	return qs_execute_as_owner("SELECT FROM " QS_SCHEMA ".progress WHERE mirror = $1"
+							   " AND (epoch > 0 OR phase = 'failed')", 1, &mirror->id) == 0;
+}
+
+/* NULL: there is no collection yet, and so no point. */
+static QsAnswer *
+send(const Search *search, const QsRequest *request)
+{
+	QsAnswer   *answer = qs_send_request(request, true);
+
+	if (answer->status != 404)
+		return answer;
+	if (search->query.kind != QS_QUERY_ID)
+	{
+		if (was_never_filled(search->mirror))
+			return NULL;
+		/* It may have been made between the answer and this look. */
+		answer = qs_send_request(request, true);
+	}
+	if (answer->status == 404)
+		qs_throw_status(request, answer);
+	return answer;
+}
+
 static QsHit *
 ask(Search *search, int limit, int *n)
 {
+	QsAnswer   *answer;
 	QsRequest	request = {.server = search->server, .method = "POST", .read = true};
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), search->deadline);
 	StringInfoData body;
 
 	request.missing_hint = search->query.kind == QS_QUERY_ID ?
 		"A row without a vector has no point, nor has one that was not sent yet: see qdrant_wait and qdrant_dead_letters." :
-		"A new mirror's collection is made after the commit: see qdrant_mirrors.";
+		"The view qdrant_mirrors says what became of the mirror's collection.";
+	request.table = search->mirror->relid;
+	request.may_be_missing = true;
 	build_body(&body, search, limit);
 	request.body = body.data;
 	request.length = body.len;
@@ -355,7 +407,9 @@ ask(Search *search, int limit, int *n)
 	request.path = psprintf("%s?timeout=%d",
 							qs_collection_path(search->mirror->collection, "/points/query"),
 							qs_timeout_seconds(request.timeout));
-	return qs_hits_decode(search->server, qs_send_request(&request, true), n);
+	answer = send(search, &request);
+	*n = 0;
+	return answer ? qs_hits_decode(search->server, answer, n) : NULL;
 }
 
 static void

@@ -126,11 +126,11 @@ estimate_rows(SupportRequestRows *request)
 	count = estimate_expression_value(request->root, list_nth(call->args, position));
 	if (!IsA(count, Const) || ((Const *) count)->constisnull)
 		return false;
-	request->rows = Max(1, DatumGetInt32(((Const *) count)->constvalue));
+	request->rows = Max(1, DatumGetInt64(((Const *) count)->constvalue));
 	return true;
 }
 
-/* For all functions that return points: argument "k" or "limit", an integer. */
+/* For all functions that return points: argument "k" or "limit", a bigint. */
 Datum
 qs_rows_support(PG_FUNCTION_ARGS)
 {

@@ -15,6 +15,7 @@
  */
 #include "qdrant_sync.h"
 #include "capture/capture.h"
+#include "client/call_arguments.h"
 #include "common/server.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
@@ -377,9 +378,7 @@ qs_ddl_source(FunctionCallInfo fcinfo, const char *function)
 	PreventCommandIfReadOnly(function);
 	qs_require_preload(function);
 	if (PG_ARGISNULL(ARG_SOURCE))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("the source of a mirror must not be null")));
+		qs_refuse_null("source");
 	return PG_GETARG_OID(ARG_SOURCE);
 }
 
@@ -413,7 +412,8 @@ refuse_mirrored(Relation rel, const QsMirrorRow *row)
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("table \"%s\" is mirrored already, into collection \"%s\"",
 						table, row->collection),
-				 errhint("qdrant_unmirror(%s) ends that.", qs_table_argument(rel))));
+				 errhint("qdrant_rebuild(%s, ...) gives it another definition while it is served; qdrant_unmirror(%s) ends it.",
+						 qs_table_argument(rel), qs_table_argument(rel))));
 	ereport(ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT),
 			 errmsg("table \"%s\" has the mirror of the database that it was restored or copied from", table),

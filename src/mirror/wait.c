@@ -9,7 +9,9 @@
  * acknowledged (hazard 18).  What the session itself has changed and not
  * committed can never be waited for, so that is an error.
  *
- * The answer is honest: false where time was up or a mirror has stopped.
+ * The answer is honest: false where time was up or a mirror has stopped.  A mirror
+ * that is not followed is told of in a NOTICE, and what can still arrive is waited
+ * for before that answer.
  */
 #include "qdrant_sync.h"
 #include "capture/capture.h"
@@ -203,9 +205,11 @@ add_source(List **list, Oid relid)
 	return true;
 }
 
+/* False where one of them is not being followed; the others are in the list all the same. */
 static bool
 add_all(List **list)
 {
+	bool		all = true;
 	ListCell   *lc;
 
 	foreach(lc, qs_mirror_rows())
@@ -215,10 +219,10 @@ add_all(List **list)
 		if (row->rebuilds != 0)
 			add_rebuild(list, row);
 		else if (!add_mirror(list, row))
-			return false;
+			all = false;
 	}
 	*list = lappend(*list, make_awaited(OPERATIONS_ID, InvalidOid));
-	return true;
+	return all;
 }
 
 /* ---- one of them ---- */
@@ -395,18 +399,18 @@ qs_wait(PG_FUNCTION_ARGS)
 	TimestampTz deadline;
 	List	   *awaited = NIL;
 	ListCell   *lc;
+	bool		all;
 
 	refuse_impossible();
 	deadline = deadline_argument(fcinfo);
-	if (PG_ARGISNULL(1) ? !add_all(&awaited) : !add_source(&awaited, PG_GETARG_OID(1)))
-		PG_RETURN_BOOL(false);
+	all = PG_ARGISNULL(1) ? add_all(&awaited) : add_source(&awaited, PG_GETARG_OID(1));
 	/* All are asked before any is waited for. */
 	foreach(lc, awaited)
 		ask(lfirst(lc));
 	foreach(lc, awaited)
 	{
 		if (!wait_for(lfirst(lc), deadline))
-			PG_RETURN_BOOL(false);
+			all = false;
 	}
-	PG_RETURN_BOOL(true);
+	PG_RETURN_BOOL(all);
 }

@@ -197,8 +197,11 @@ def test_field_that_would_be_another_path_is_refused(db, name, field):
 def test_ordering_and_consistency_are_checked_before_sending(db, name):
     refused(db.conn, "SELECT qdrant_delete_payload_index(%s, 'n', ordering => 'weak&wait=false')", [name],
             psycopg.errors.InvalidParameterValue)
-    refused(db.conn, "SELECT * FROM qdrant_scroll(%s, consistency => '1&timeout=9')", [name],
-            psycopg.errors.InvalidParameterValue)
+    for consistency in ("1&timeout=9", "", "0", "00", "-1"):
+        refused(db.conn, "SELECT * FROM qdrant_scroll(%s, consistency => %s)", [name, consistency],
+                psycopg.errors.InvalidParameterValue)
+        refused(db.conn, "SELECT * FROM qdrant_query_points(%s, '[1, 1]', consistency => %s)", [name, consistency],
+                psycopg.errors.InvalidParameterValue)
     assert "n" in db.one("SELECT qdrant_get_collection(%s)", [name])["payload_schema"]
 
 

@@ -68,6 +68,36 @@ def test_twin_gives_what_the_waiting_form_gives(db, name, read):
     assert db.sql("SELECT * FROM qdrant_requests") == []
 
 
+def test_points_of_retrieve_are_rows_beside_those_of_a_query(db, name):
+    fields = "id, payload, vector, version, order_value, shard_key"
+    expected = db.sql(f"SELECT score, {fields} FROM qdrant_retrieve(%s, ARRAY[4, 2, 99], with_vectors => true)", (name,))
+    retrieved = db.one("SELECT qdrant_retrieve_async(%s, ARRAY[4, 2, 99], with_vectors => true)", (name,))
+    none = db.one("SELECT qdrant_retrieve_async(%s, 99)", (name,))
+    queried = db.one("SELECT qdrant_query_async(%s, '[1, 1]', 1)", (name,))
+    found = db.sql(f"SELECT n, score, {fields} FROM qdrant_await_points(%s)", ([none, retrieved, queried],))
+    assert [row[1:] for row in found if row[0] == 2] == expected and len(expected) == 2
+    assert expected[0][0] is None
+    assert [row[0] for row in found] == [2, 2, 3] and found[-1][1] is not None
+
+
+@pytest.mark.parametrize("call", [
+    "qdrant_query_batch_points_async(%s, '[{\"query\": [1, 1]}]')", "qdrant_query_points_groups_async(%s, 'n', '[1, 1]')"])
+def test_several_lists_of_points_are_no_list(db, name, call):
+    ticket = db.one(f"SELECT {call}", (name,))
+    with pytest.raises(psycopg.errors.WrongObjectType) as caught:
+        db.sql("SELECT * FROM qdrant_await_points(ARRAY[%s]::bigint[])", (ticket,))
+    assert "qdrant_await" in caught.value.diag.message_hint
+    assert db.one("SELECT qdrant_await(%s)", (ticket,))
+
+
+@pytest.mark.parametrize("requests, state", [("NULL", "22004"), ("'{}'", "22023"), ("'null'", "22023")])
+def test_batch_that_is_no_array_is_refused_before_there_is_a_ticket(db, name, requests, state):
+    for call in ("qdrant_query_batch_points", "qdrant_query_batch_points_async"):
+        with pytest.raises(psycopg.Error, match='argument "requests"') as caught:
+            db.sql(f"SELECT {call}(%s, {requests})", (name,))
+        assert caught.value.sqlstate == state
+
+
 def test_points_of_a_scroll_are_rows_and_of_a_count_none(db, name):
     ticket = db.one("SELECT qdrant_scroll_async(%s, \"limit\" => 3)", (name,))
     assert db.sql("SELECT n, id FROM qdrant_await_points(ARRAY[%s]::bigint[])", (ticket,)) == [(1, "1"), (1, "2"), (1, "3")]

@@ -105,6 +105,56 @@ def test_a_threshold_may_be_a_number_of_any_type(db, name, call, threshold):
     assert db.sql("SELECT id FROM " + call.format("2.5"), [name]) == [(str(GREATEST),)]
 
 
+COUNTS = {
+    "qdrant_query(%s, '[1, 1]', k => {})": ("k", 1), "qdrant_query(%s, '[1, 1]', {})": ("k", 1),
+    "qdrant_query_points(%s, '[1, 1]', \"limit\" => {})": ("limit", 1),
+    "qdrant_query_points(%s, '[1, 1]', \"offset\" => {})": ("offset", 0),
+    "qdrant_scroll(%s, \"limit\" => {})": ("limit", 1),
+    "qdrant_await_points(ARRAY[qdrant_query_async(%s, '[1, 1]', k => {})])": ("k", 1),
+    "qdrant_await_points(ARRAY[qdrant_scroll_async(%s, \"limit\" => {})])": ("limit", 1),
+    "qdrant_query_points_groups(%s, 'n', '[1, 1]', group_size => {})": ("group_size", 1),
+    "qdrant_search_matrix_pairs(%s, \"limit\" => {})": ("limit", 1)}
+
+
+@pytest.mark.versions
+@pytest.mark.parametrize("call", COUNTS)
+def test_a_count_may_be_an_integer_of_any_size(db, name, call):
+    """Drivers bind int8; what is no count of this earth is refused by name."""
+    argument, least = COUNTS[call]
+    expected = db.sql("SELECT * FROM " + call.format("1"), [name])
+    for typed in ("1::bigint", "1::smallint", "'1'", "(SELECT count(*) FROM (SELECT) s)", "NULLIF(1, 2)"):
+        found = db.sql("SELECT * FROM " + call.format(typed), [name])
+        assert len(found) == len(expected) and [row[0] for row in found] == [row[0] for row in expected], typed
+    for value in (1, "1"):
+        assert len(db.sql("SELECT * FROM " + call.format("%s"), [name, value])) == len(expected)
+    for value in (least - 1, 2**31, 2**63 - 1, -2**63):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=f'"{argument}" is {value}, and must be at'):
+            db.sql("SELECT * FROM " + call.format("%s"), [name, value])
+
+
+def test_no_argument_is_narrower_than_what_a_driver_binds(db):
+    """bigint as LIMIT has it, double precision: what else is a number is cast to them without being asked."""
+    narrow = db.sql("""SELECT p.oid::regprocedure FROM pg_proc p, unnest(p.proargtypes) t(type)
+        WHERE p.proname LIKE 'qdrant\\_%%' AND p.pronamespace = 'public'::regnamespace
+          AND type IN ('integer'::regtype, 'smallint'::regtype, 'real'::regtype)""", [])
+    assert narrow == []
+
+
+def test_a_search_takes_counts_of_any_size_and_the_planner_knows_them(db):
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, v real[])")
+    db.sql("INSERT INTO things SELECT i, ARRAY[1, i] FROM generate_series(1, 5) i")
+    db.sql("SELECT qdrant_mirror('things', collection => %s, distance => 'Dot')", [db.collection("things")])
+    assert db.wait("things")
+    for typed in ("2", "2::bigint", "2::smallint", "'2'"):
+        search = f"SELECT (hit).id FROM qdrant_search(NULL::things, '[0, 1]', k => {typed}, skip => {typed})"
+        assert db.sql(search) == [(3,), (2,)]
+        plan = db.sql("EXPLAIN (FORMAT JSON) " + search)[0][0]
+        assert '"Plan Rows": 2' in str(plan).replace("'", '"')
+    for name in ("k", "skip"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=f'"{name}" is 2147483648, and must be at most'):
+            db.sql(f"SELECT * FROM qdrant_search(NULL::things, '[0, 1]', {name} => 2147483648)")
+
+
 @pytest.mark.parametrize("id", ["5c56c793-69f3-4fbf-87e6-c4bf54c28c26", "42", str(GREATEST)])
 def test_the_id_of_a_point_may_be_a_literal_without_a_type(db, front, name, id):
     for call, params in ((f"qdrant_point('{id}', '[1, 2]')", []), ("qdrant_point(%s, %s)", [id, [1, 2]]),

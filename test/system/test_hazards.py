@@ -281,7 +281,7 @@ def ways(read):
     twin = f"qdrant_{read}_async{call[call.index('('):]}"
     yield f"SELECT '\"id\": ' || id || payload FROM {call}"
     yield f"SELECT qdrant_await({twin})::text"
-    if read in ("query", "query_points", "scroll"):
+    if read in ("query", "query_points", "scroll", "retrieve"):
         yield f"SELECT '\"id\": ' || id || payload FROM qdrant_await_points(ARRAY[{twin}])"
 
 

@@ -210,7 +210,8 @@ def fuzz_module(pgversion):
     include = subprocess.run([config, "--includedir-server"], capture_output=True, text=True, check=True).stdout.strip()
     library = places.HOME / f"fuzz_hits_{pgversion}_{os.getpid()}.so"
     sources = [FUZZ / "hits_module.c", FUZZ / "change.c", *(places.ROOT / "src" / source for source in (
-        "capture/point_id.c", "client/hits.c", "client/points_reader.c", "client/reads.c", "client/collection.c"))]
+        "capture/point_id.c", "client/call_arguments.c", "client/hits.c", "client/points_reader.c", "client/reads.c",
+        "client/collection.c"))]
     # The extension's functions of the same names are in this process, too.
     subprocess.run(["cc", "-shared", "-fPIC", "-fvisibility=hidden", "-Wl,-Bsymbolic", "-g", "-O1", "-D_GNU_SOURCE",
                     "-fwrapv", "-fno-strict-aliasing", "-fsanitize=undefined", "-fsanitize-undefined-trap-on-error", f"-I{places.ROOT / 'src'}", f"-I{FUZZ}",

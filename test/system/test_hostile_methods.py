@@ -109,7 +109,7 @@ def statements(method):
     yield (f"SELECT r::text FROM {call_of(method)} r" if METHODS[method][1] else f"SELECT {call_of(method)}::text"), True
     if method in READS:
         yield f"SELECT qdrant_await({call_of(method, '_async')})::text", False
-    if method in ("query", "query_points", "scroll"):
+    if method in ("query", "query_points", "scroll", "retrieve"):
         yield (f"SELECT (a.id, a.score, a.payload, a.vector, a.version, a.order_value, a.shard_key)::text"
                f" FROM qdrant_await_points(ARRAY[{call_of(method, '_async')}]) a"), True
 

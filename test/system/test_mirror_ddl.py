@@ -1,5 +1,6 @@
 """qdrant_mirror and its kin as DDL: what they look at, what they leave behind, what they mend."""
 
+import concurrent.futures
 import contextlib
 import re
 
@@ -7,8 +8,8 @@ import psycopg
 import pytest
 from qdrant_client import models
 
-from harness import collection_points, new_extension_db, wait_until
-from items import Items
+from harness import collection_points, new_extension_db, stays, wait_until
+from items import Items, points_path
 
 faults = pytest.mark.faults
 
@@ -256,6 +257,38 @@ def test_wait_is_interruptible_and_ends_with_its_mirror(db, front):
         items.resume()
     front.faults.resume_listening()
     assert items.wait()
+
+
+@faults
+def test_wait_beside_a_paused_and_a_failed_mirror_is_for_all_that_can_still_arrive(db, front):
+    paused, failed, live = (Items(db, table, rows=3) for table in ("paused", "failed", "live"))
+    written = db.collection("written")
+    db.sql("SELECT qdrant_create_collection(%s, vectors_config => '{\"size\": 4, \"distance\": \"Dot\"}')", (written,))
+    paused.pause()
+    db.sql("ALTER TABLE failed ALTER embedding TYPE text USING embedding::text")
+    failed.wait_state("failed")
+    front.faults.fault("hold", path_regex=f"{points_path(live)}|^/collections/{written}/", times=None)
+    for items in (paused, live):
+        items.insert(4, 5)
+    db.sql("SELECT qdrant_upsert(%s, '[{\"id\": 7, \"vector\": [1, 2, 3, 4]}]')", (written,))
+    with contextlib.closing(db.connect()) as other:
+        notices = Notices(other)
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(lambda: other.execute("SELECT qdrant_wait('60s')").fetchone()[0])
+            # Both are under way, and it waits: an answer that came now would be caught here.
+            front.faults.wait_held(2)
+            wait_until(lambda: answer.done() or db.one(
+                "SELECT true FROM pg_stat_activity WHERE pid = %s AND wait_event IN ('QdrantWait', 'Extension')",
+                (other.info.backend_pid,)), 30, "it waits")
+            stays(lambda: not answer.done(), 0.5)
+            front.faults.clear_faults()
+            front.faults.release()
+            assert answer.result(60) is False
+    assert {"4", "5"} <= live.points().keys()
+    assert front.client.count(written).count == 1
+    assert not {"4", "5"} & paused.points().keys()
+    assert {name for name in ("paused", "failed", "live") if any(f'"{name}"' in notice for notice in notices)} == \
+        {"paused", "failed"}
 
 
 def test_two_databases_mirror_the_same_names(db, cluster, front):

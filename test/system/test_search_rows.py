@@ -151,7 +151,66 @@ def test_example_without_a_vector_says_so(db):
     assert "row without a vector has no point" in caught.value.diag.message_hint
 
 
+def test_mirror_that_has_no_collection_yet_has_no_rows(db, front):
+    """Only a row tells how long its vectors are, so that an empty table has no collection."""
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, n int NOT NULL DEFAULT 0, embedding real[])")
+    items = Items.of(db, "things")
+    items.mirror()
+    assert items.wait()
+    assert not front.client.collection_exists(items.collection)
+    for arguments in (FIRST, f"{FIRST}, skip => 3, filter => '{{}}'", """'{"recommend": {"positive": [7]}}'"""):
+        assert db.sql(f"SELECT * FROM qdrant_search(NULL::things, {arguments})") == []
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="has no row"):
+        db.sql("SELECT * FROM qdrant_search(NULL::things, 7)")
+    # Who asks for the collection itself is told why it is not there.
+    for call in (f"qdrant_query('{items.collection}', {FIRST})", f"qdrant_count('{items.collection}')",
+                 f"qdrant_await(qdrant_scroll_async('{items.collection}'))"):
+        with pytest.raises(psycopg.errors.UndefinedObject, match=items.collection) as caught:
+            db.sql(f"SELECT * FROM {call}")
+        assert "first row" in caught.value.diag.message_hint
+    with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+        db.sql(f"SELECT * FROM qdrant_query('no_such_collection', {FIRST})")
+    assert caught.value.diag.message_hint is None
+    db.sql(f"INSERT INTO things VALUES (7, 7, '{{1, 0, 0, 0}}')")
+    assert items.wait()
+    assert texts(db, f"qdrant_search(NULL::things, {FIRST})") == [7]
+    with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+        db.sql(f"SELECT * FROM qdrant_query('{items.collection}', 9)")
+    assert caught.value.diag.message_hint is None
+    # Only now it is one that somebody has deleted.
+    items.pause()
+    front.client.delete_collection(items.collection)
+    for arguments in (FIRST, "7"):
+        with pytest.raises(psycopg.errors.UndefinedObject, match=items.collection) as caught:
+            db.sql(f"SELECT * FROM qdrant_search(NULL::things, {arguments})")
+        assert "qdrant_" in caught.value.diag.message_hint
+
+
+@pytest.mark.faults
+def test_search_says_where_to_look_for_a_collection_that_could_not_be_made(db, front):
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, embedding real[])")
+    items = Items.of(db, "things", vectors_config='{"size": 3}')
+    front.faults.fault("early_400", method="PUT", path_regex=f"^/collections/{items.collection}$", times=None)
+    items.mirror()
+    items.wait_state("failed")
+    with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+        db.sql("SELECT * FROM qdrant_search(NULL::things, '[1,0,0]')")
+    assert "qdrant_mirrors" in caught.value.diag.message_hint
+
+
 # --- privileges ---
+
+def test_reader_of_a_mirror_without_a_collection_needs_no_right_on_our_tables(db, reader):
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, embedding real[])")
+    Items.of(db, "things").mirror()
+    search = f"SELECT * FROM qdrant_search(NULL::things, {FIRST})"
+    with pytest.raises(psycopg.errors.InsufficientPrivilege):
+        reader.execute(search)
+    db.sql(f"GRANT SELECT ON things TO {reader.reader}")
+    reader.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    assert reader.execute(search).fetchall() == reader.execute(search).fetchall() == []
+    reader.execute("COMMIT")
+
 
 @pytest.fixture
 def reader(db):
@@ -259,6 +318,17 @@ def test_views_are_refused_with_the_way_out(db):
         assert "join the view" in caught.value.diag.message_hint
 
 
+def test_what_is_no_table_of_users_is_not_to_be_mirrored(db):
+    db.sql("CREATE TYPE pair AS (a int, b int); CREATE TABLE plain (id int PRIMARY KEY)")
+    for name in ("pg_class", "information_schema.sql_features", "pair"):
+        with pytest.raises(psycopg.errors.WrongObjectType, match="is no table that can be mirrored") as caught:
+            db.sql(f"SELECT * FROM qdrant_search(NULL::{name}, {FIRST})")
+        assert "qdrant_mirror(" not in caught.value.diag.message_hint
+    with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
+        db.sql(f"SELECT * FROM qdrant_search(NULL::plain, {FIRST})")
+    assert "qdrant_mirror('plain')" in caught.value.diag.message_hint
+
+
 # --- vectors ---
 
 def test_the_only_named_vector_is_meant(db):
@@ -268,6 +338,58 @@ def test_the_only_named_vector_is_meant(db):
     assert texts(db, "qdrant_search(NULL::things, 1)") == [2]
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="no_such"):
         db.sql(f"SELECT * FROM qdrant_search(NULL::things, {FIRST}, vector_name => 'no_such')")
+
+
+VECTOR_CALLS = [
+    "qdrant_search(NULL::things, '[1, 0, 0, 0]'{})", "qdrant_query('{c}', '[1, 0, 0, 0]'{})",
+    "qdrant_query_points('{c}', '[1, 0, 0, 0]'{using})", "qdrant_query_points_groups('{c}', 'n', '[1, 0, 0, 0]'{using})",
+    "qdrant_await(qdrant_query_async('{c}', '[1, 0, 0, 0]'{}))",
+    "qdrant_await_points(ARRAY[qdrant_query_points_async('{c}', '[1, 0, 0, 0]'{using})])"]
+
+
+def vector_hint(db, call, collection, name=None):
+    """The hint of the error of Qdrant's that the call gets, with this vector or none."""
+    using = f", vector_name => '{name}'" if name else "", f", \"using\" => '{name}'" if name else ""
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="Qdrant server") as caught:
+        db.sql(f"SELECT * FROM {call.format(using[0], using=using[1], c=collection)}")
+    return caught.value.diag.message_hint
+
+
+@pytest.mark.parametrize("call", VECTOR_CALLS)
+def test_names_of_vectors_are_in_the_hint_of_who_named_none(db, front, call):
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, n int, near real[], far real[])")
+    db.sql("INSERT INTO things VALUES (1, 1, '{1,0,0,0}', '{0,1,0,0}')")
+    items = Items.of(db, "things", vector='near, far AS "Far off"')
+    items.mirror()
+    assert items.wait()
+    for name in (None, "no_such"):
+        hint = vector_hint(db, call, items.collection, name)
+        assert '"near", "Far off"' in hint and 'table "things"' in hint
+    # An error about something else has no such hint.
+    with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+        db.sql(f"SELECT * FROM qdrant_query('{items.collection}', '[1]', vector_name => 'near')")
+    assert caught.value.diag.message_hint is None
+    # Nor do we know what is in a collection that is no mirror's.
+    if "things" not in call:
+        plain = db.collection("plain")
+        front.client.create_collection(plain, {"a": models.VectorParams(size=4, distance=models.Distance.DOT)})
+        assert vector_hint(db, call, plain) is None
+
+
+def test_vector_without_a_name_is_in_the_hint_of_who_named_one(db):
+    items = rows_of(db, "id", "id int PRIMARY KEY", ["1", "2"])
+    for call in VECTOR_CALLS[:3]:
+        assert "leave out" in vector_hint(db, call, items.collection, "no_such")
+
+
+def test_hint_with_names_of_vectors_waits_for_no_lock(db, front):
+    items = rows_of(db, "id", "id int PRIMARY KEY", ["1"], vector="embedding AS a")
+    with contextlib.closing(db.connect(autocommit=False)) as other:
+        other.execute("LOCK TABLE things")
+        db.sql("SET lock_timeout = '10s'")
+        assert vector_hint(db, VECTOR_CALLS[1], items.collection) is None
+        other.rollback()
+    assert '"a"' in vector_hint(db, VECTOR_CALLS[1], items.collection)
 
 
 def test_several_vectors_are_searched_by_name(db):
@@ -552,6 +674,10 @@ def test_standby_reads_and_says_why_it_does_not_write(front, pgversion):
             "SELECT count(*) FROM qdrant_requests": [(0,)],
         }.items():
             assert standby.sql(read, dbname=db.name) == expected, read
+        db.sql("CREATE TABLE still_empty (id int PRIMARY KEY, embedding real[])")
+        Items.of(db, "still_empty").mirror()
+        primary.wait_replayed(standby)
+        assert standby.sql(f"SELECT * FROM qdrant_search(NULL::still_empty, {FIRST})", dbname=db.name) == []
         for write in ("qdrant_mirror('other')", "qdrant_unmirror('things')", "qdrant_resync('things')",
                       "qdrant_rebuild('things')", "qdrant_retry('things')",
                       "qdrant_upsert('free', '[{\"id\": 2, \"vector\": [1, 0, 0, 0]}]')",

@@ -42,7 +42,7 @@ def test_arguments_are_those_of_the_client(db):
     theirs -= {"self", "kwargs", "points", "parallel", "method", "max_retries", "wait"}
     ours = set(db.one("SELECT proargnames FROM pg_proc WHERE proname = 'qdrant_upload'"))
     assert ours == theirs | {"query", "server"}
-    assert db.one("SELECT pg_get_function_arguments('qdrant_upload'::regproc)").count("batch_size integer DEFAULT 64") == 1
+    assert db.one("SELECT pg_get_function_arguments('qdrant_upload'::regproc)").count("batch_size bigint DEFAULT 64") == 1
     assert inspect.signature(AsyncQdrantClient.upload_points).parameters["batch_size"].default == 64
 
 
