@@ -997,7 +997,7 @@ COMMENT ON FUNCTION qdrant_update_vectors(text, jsonb, jsonb, jsonb, text) IS
 COMMENT ON FUNCTION qdrant_delete_vectors(text, text[], anycompatible, jsonb, text) IS
 'Deletes these vectors (the unnamed one is '''') of points, after COMMIT. points as points_selector of qdrant_delete. Errors as qdrant_delete; 22023 also where vectors is empty.';
 COMMENT ON FUNCTION qdrant_set_payload(text, jsonb, anycompatible, text, jsonb, text) IS
-'Sets these keys of the payload of points, after COMMIT; other keys stay. payload: a JSON object. points as points_selector of qdrant_delete. key: path of an object in the payload to set them in; NULL: at the top. A point that is not there makes the request a dead letter, after those that are there were changed. Errors as qdrant_delete.';
+'Sets these keys of the payload of points, after COMMIT; other keys stay. payload: a JSON object. points as points_selector of qdrant_delete. key: path of an object in the payload to set them in; NULL: at the top; ERROR 22023 where it is no path. A number of the payload that no double holds is an ERROR 22023. A point that is not there makes the request a dead letter, after those that are there were changed. Errors as qdrant_delete.';
 COMMENT ON FUNCTION qdrant_overwrite_payload(text, jsonb, anycompatible, jsonb, text) IS
 'Replaces the whole payload of points, after COMMIT. There is no key, which Qdrant ignores here. Otherwise as qdrant_set_payload.';
 COMMENT ON FUNCTION qdrant_delete_payload(text, text[], anycompatible, jsonb, text) IS

@@ -6,6 +6,7 @@
  * end between two of them.
  */
 #include "qdrant_sync.h"
+#include "capture/field_path.h"
 #include "capture/operation_batch.h"
 #include "capture/points.h"
 #include "capture/selector.h"
@@ -126,16 +127,40 @@ object_member(const char *where, JsonbContainer *body, const char *name)
 	return value->val.binary.data;
 }
 
+static char *
+text_of(const JsonbValue *string)
+{
+	return pnstrdup(string->val.string.val, string->val.string.len);
+}
+
+/* Of vectors, or paths of fields. */
 static void
-check_names(const char *where, JsonbContainer *body, const char *name)
+check_names(const char *where, JsonbContainer *body, const char *name, bool paths)
 {
 	JsonbContainer *names = array_member(where, body, name);
 
 	for (int i = 0; i < JsonContainerSize(names); i++)
 	{
-		if (getIthJsonbValueFromContainer(names, i)->type != jbvString)
+		JsonbValue *value = getIthJsonbValueFromContainer(names, i);
+
+		if (value->type != jbvString)
 			refuse(where, psprintf("element %d of \"%s\" is not a string", i + 1, name));
+		if (paths)
+			qs_check_field_path(psprintf("%s: element %d of \"%s\"", where, i + 1, name), text_of(value));
 	}
+}
+
+static void
+check_payload(const char *where, JsonbContainer *body)
+{
+	JsonbValue *key = member(body, "key");
+
+	qs_json_check(where, object_member(where, body, "payload"));
+	if (key == NULL)
+		return;
+	if (key->type != jbvString)
+		refuse(where, "\"key\" is not a string");
+	qs_check_field_path(psprintf("%s: \"key\"", where), text_of(key));
 }
 
 static void
@@ -164,11 +189,13 @@ check_body(const char *where, const Kind *kind, JsonbContainer *body, QsPointsCh
 	if (kind->needs & NEEDS_SELECTOR)
 		check_selector(where, body);
 	if (kind->needs & NEEDS_PAYLOAD)
-		qs_json_check_depth(where, object_member(where, body, "payload"));
+		check_payload(where, body);
 	if (kind->needs & NEEDS_KEYS)
-		check_names(where, body, "keys");
+		check_names(where, body, "keys", true);
 	if (kind->needs & NEEDS_VECTOR)
-		check_names(where, body, "vector");
+		check_names(where, body, "vector", false);
+	if (member(body, "shard_key") != NULL)
+		qs_json_check_value(psprintf("%s: \"shard_key\"", where), member(body, "shard_key"));
 	if (member(body, "update_filter") != NULL)
 		qs_check_filter(where, object_member(where, body, "update_filter"));
 }

@@ -10,6 +10,7 @@
  */
 #include "qdrant_sync.h"
 #include "capture/armed.h"
+#include "capture/field_path.h"
 #include "capture/operation_batch.h"
 #include "capture/operations.h"
 #include "capture/points.h"
@@ -145,6 +146,7 @@ add_shard_key(StringInfo members, FunctionCallInfo fcinfo, int n)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("shard_key_selector must be an integer, a string, or an array or object of them")));
+	qs_json_check("shard_key_selector", &value->root);
 	add_jsonb(members, "shard_key", value);
 }
 
@@ -178,9 +180,10 @@ add_update_mode(StringInfo members, FunctionCallInfo fcinfo, int n)
 	appendStringInfo(members, ",\"update_mode\":\"%s\"", mode);
 }
 
-/* ,"name":["a","b"]; returns how many there are. */
+/* ,"name":["a","b"]; returns how many there are.  Names are of vectors, or paths of fields. */
 static int
-add_names(StringInfo members, const char *json_name, FunctionCallInfo fcinfo, int n, const char *name)
+add_names(StringInfo members, const char *json_name, FunctionCallInfo fcinfo, int n, const char *name,
+		  bool paths)
 {
 	Datum	   *elements;
 	bool	   *nulls;
@@ -193,13 +196,18 @@ add_names(StringInfo members, const char *json_name, FunctionCallInfo fcinfo, in
 	appendStringInfo(members, ",\"%s\":[", json_name);
 	for (int i = 0; i < count; i++)
 	{
+		char	   *item;
+
 		if (nulls[i])
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("element %d of %s is NULL", i + 1, name)));
+		item = TextDatumGetCString(elements[i]);
+		if (paths)
+			qs_check_field_path(psprintf("element %d of %s", i + 1, name), item);
 		if (i > 0)
 			appendStringInfoChar(members, ',');
-		add_string(members, TextDatumGetCString(elements[i]));
+		add_string(members, item);
 	}
 	appendStringInfoChar(members, ']');
 	return count;
@@ -211,7 +219,7 @@ add_payload(StringInfo members, FunctionCallInfo fcinfo, int n)
 	Jsonb	   *payload = jsonb_argument(fcinfo, n, "payload");
 
 	require_object(payload, "payload");
-	qs_json_check_depth("payload", &payload->root);
+	qs_json_check("payload", &payload->root);
 	add_jsonb(members, "payload", payload);
 }
 
@@ -347,7 +355,7 @@ qs_delete_vectors(PG_FUNCTION_ARGS)
 
 	begin_call(fcinfo, "delete_vectors", 4, &operation);
 	initStringInfo(&members);
-	if (add_names(&members, "vector", fcinfo, 1, "vectors") == 0)
+	if (add_names(&members, "vector", fcinfo, 1, "vectors", false) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("vectors is empty"),
@@ -365,7 +373,7 @@ qs_delete_payload(PG_FUNCTION_ARGS)
 
 	begin_call(fcinfo, "delete_payload", 4, &operation);
 	initStringInfo(&members);
-	(void) add_names(&members, "keys", fcinfo, 1, "keys");
+	(void) add_names(&members, "keys", fcinfo, 1, "keys", true);
 	write_selected(&operation, fcinfo, 2, "points", 3, &members);
 	PG_RETURN_VOID();
 }
@@ -382,8 +390,11 @@ qs_set_payload(PG_FUNCTION_ARGS)
 	add_payload(&members, fcinfo, 1);
 	if (!PG_ARGISNULL(3))
 	{
+		char	   *key = qs_argument_text(fcinfo, 3);
+
+		qs_check_field_path("key", key);
 		appendStringInfoString(&members, ",\"key\":");
-		add_string(&members, qs_argument_text(fcinfo, 3));
+		add_string(&members, key);
 	}
 	write_selected(&operation, fcinfo, 2, "points", 4, &members);
 	PG_RETURN_VOID();

@@ -10,6 +10,7 @@
  */
 #include "capture/points.h"
 #include "capture/point_id.h"
+#include "common/json_number.h"
 
 #include <float.h>
 #include <math.h>
@@ -58,8 +59,22 @@ refuse_vector(const Place *place, const char *what)
 	refuse(place, psprintf("a vector in \"vector\", \"%s\", %s", place->vector, what));
 }
 
+/* It would refuse the whole request. */
+static void
+check_range(const char *where, Numeric number)
+{
+	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(number)));
+
+	if (!qs_json_number_fits(text, strlen(text)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s has a number that is beyond the range of a double, which Qdrant does not read",
+						where)));
+	pfree(text);
+}
+
 void
-qs_json_check_depth(const char *where, JsonbContainer *json)
+qs_json_check(const char *where, JsonbContainer *json)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(json);
 	JsonbIteratorToken token;
@@ -77,7 +92,18 @@ qs_json_check_depth(const char *where, JsonbContainer *json)
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("%s is nested deeper than %d levels, which Qdrant does not read",
 							where, MAX_DEPTH)));
+		if ((token == WJB_ELEM || token == WJB_VALUE) && value.type == jbvNumeric)
+			check_range(where, value.val.numeric);
 	}
+}
+
+void
+qs_json_check_value(const char *where, JsonbValue *value)
+{
+	if (value->type == jbvBinary)
+		qs_json_check(where, value->val.binary.data);
+	else if (value->type == jbvNumeric)
+		check_range(where, value->val.numeric);
 }
 
 static void
@@ -285,14 +311,16 @@ check_sparse(const Place *place, JsonbContainer *sparse)
 	}
 }
 
-/* {"text": …, "model": …} and the like: Qdrant makes a vector of it. */
+/* {"text": …, "model": …} and the like: Qdrant makes a vector of it.  False: it is none. */
 static bool
-is_inference(JsonbContainer *object)
+check_inference(const Place *place, JsonbContainer *object)
 {
 	JsonbValue	model;
 
-	return getKeyJsonValueFromContainer(object, "model", 5, &model) != NULL &&
-		model.type == jbvString;
+	if (getKeyJsonValueFromContainer(object, "model", 5, &model) == NULL || model.type != jbvString)
+		return false;
+	qs_json_check(psprintf("%spoint %d: \"vector\"", place->check->where, place->position), object);
+	return true;
 }
 
 static bool
@@ -315,7 +343,7 @@ check_named_vector(const Place *place, const JsonbValue *value)
 		check_array(place, vector);
 	else if (has_member(vector, "indices") || has_member(vector, "values"))
 		check_sparse(place, vector);
-	else if (!is_inference(vector))
+	else if (!check_inference(place, vector))
 		refuse_vector(place, "is an object with neither \"indices\" and \"values\" nor a \"model\"");
 }
 
@@ -326,7 +354,7 @@ check_named(Place *place, JsonbContainer *named)
 	JsonbIteratorToken token;
 	JsonbValue	value;
 
-	if (is_inference(named))
+	if (check_inference(place, named))
 		return;
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
@@ -402,8 +430,8 @@ check_payload(const Place *place, JsonbContainer *point)
 		return;
 	if (payload.type != jbvBinary || !JsonContainerIsObject(payload.val.binary.data))
 		refuse(place, "\"payload\" is neither an object nor null");
-	qs_json_check_depth(psprintf("%spoint %d: \"payload\"", place->check->where, place->position),
-						payload.val.binary.data);
+	qs_json_check(psprintf("%spoint %d: \"payload\"", place->check->where, place->position),
+				  payload.val.binary.data);
 }
 
 /* A misspelt "vectors" or "payloads" would be lost in silence. */

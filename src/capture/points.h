@@ -37,7 +37,11 @@ extern void qs_points_check_width(QsPointsCheck *check, int position, const char
 /* Gives each point to bodies, which names them "point". */
 extern void qs_points_write(JsonbContainer *points, QsBodies *bodies);
 
-/* ERROR 22023 where it is nested deeper than fits into a request. */
-extern void qs_json_check_depth(const char *where, JsonbContainer *json);
+/*
+ * ERROR 22023 where it is nested deeper than fits into a request, or has a number that
+ * Qdrant's parser does not take.
+ */
+extern void qs_json_check(const char *where, JsonbContainer *json);
+extern void qs_json_check_value(const char *where, JsonbValue *value);
 
 #endif							/* QS_POINTS_H */

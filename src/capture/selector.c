@@ -184,7 +184,7 @@ qs_check_filter(const char *where, JsonbContainer *filter)
 		if (!known)
 			refuse(where, psprintf("a filter has no member \"%s\"", name));
 	}
-	qs_json_check_depth(where, filter);
+	qs_json_check(where, filter);
 }
 
 static char *
@@ -209,7 +209,10 @@ read_named(QsSelector *selector, const char *where, JsonbContainer *object)
 	if (has_points == has_filter || JsonContainerSize(object) != 1 + (has_key ? 1 : 0))
 		refuse(where, "there is either \"points\" or \"filter\", and at most a \"shard_key\" beside it");
 	if (has_key && shard_key.type != jbvNull)
+	{
+		qs_json_check_value(psprintf("%s: \"shard_key\"", where), &shard_key);
 		selector->shard_key = json_of(&shard_key);
+	}
 	if (has_points)
 	{
 		if (points.type != jbvBinary || !JsonContainerIsArray(points.val.binary.data))

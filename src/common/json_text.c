@@ -8,12 +8,8 @@
  * keep ASCII bytes for ASCII characters.
  */
 #include "qdrant_sync.h"
+#include "common/json_number.h"
 #include "common/payload_writer.h"
-
-#include <math.h>
-
-/* A number's text that is no longer is within a double's range, unless it has an exponent. */
-#define DOUBLE_MAX_TEXT 300
 
 /* -1: not four hexadecimal digits. */
 static int
@@ -74,18 +70,10 @@ static bool
 check_number(const char **text, const char *end)
 {
 	const char *start = *text;
-	bool		exponent = false;
-	char	   *copy;
-	bool		finite;
 
 	while (*text < end && strchr("+-.0123456789eE", **text) != NULL && **text != '\0')
-		exponent |= (*(*text)++ | 0x20) == 'e';
-	if (!exponent && *text - start < DOUBLE_MAX_TEXT)
-		return true;
-	copy = pnstrdup(start, *text - start);
-	finite = isfinite(strtod(copy, NULL));
-	pfree(copy);
-	return finite;
+		(*text)++;
+	return qs_json_number_fits(start, *text - start);
 }
 
 /* text is valid as PostgreSQL's types json and jsonb are. */

@@ -233,6 +233,8 @@ def refused(db, statement, state, pattern):
 
 
 DEEP = "[" * 125 + "]" * 125
+BEYOND = "1" + "0" * 309
+DOUBLE = "has a number that is beyond the range of a double"
 
 REFUSED = [
     ("qdrant_delete('c', NULL::int)", "22004", 'argument "points_selector" must not be NULL'),
@@ -264,7 +266,17 @@ REFUSED = [
     ("qdrant_set_payload('c', NULL, 1)", "22004", 'argument "payload" must not be NULL'),
     ("qdrant_set_payload('c', '{}', NULL::int)", "22004", 'argument "points" must not be NULL'),
     (f"qdrant_set_payload('c', '{{\"a\": {DEEP}}}', 1)", "22023", "payload is nested deeper"),
+    ("qdrant_set_payload('c', '{\"a\": 1e309}', 1)", "22023", f"payload {DOUBLE}"),
+    ("qdrant_set_payload('c', '{}', 1, key => '')", "22023", "key is empty"),
+    ("qdrant_set_payload('c', '{}', 1, key => 'a b')", "22023", "key: \"a b\" is not the path"),
+    ("qdrant_set_payload('c', '{}', 1, key => 'a.')", "22023", "key: \"a.\" is not the path"),
+    ("qdrant_set_payload('c', '{}', 1, key => 'a[x]')", "22023", "key: \"a\\[x\\]\" is not the path"),
+    ("qdrant_set_payload('c', '{}', '{\"must\": [{\"key\": \"n\", \"range\": {\"gt\": 1e309}}]}')", "22023", f"points {DOUBLE}"),
+    ("qdrant_set_payload('c', '{}', '{\"points\": [1], \"shard_key\": 1e309}')", "22023", f"points: \"shard_key\" {DOUBLE}"),
+    ("qdrant_delete('c', 1, shard_key_selector => '[\"a\", 1e309]')", "22023", f"shard_key_selector {DOUBLE}"),
     ("qdrant_overwrite_payload('c', '3', 1)", "22023", "payload must be a JSON object"),
+    (f"qdrant_overwrite_payload('c', '{{\"a\": [{{\"b\": [1, -{BEYOND}]}}]}}', 1)", "22023", f"payload {DOUBLE}"),
+    ("qdrant_delete_payload('c', '{a,\"\"}', 1)", "22023", "element 2 of keys is empty"),
     ("qdrant_delete_payload('c', '{a,NULL}', 1)", "22004", "element 2 of keys"),
     ("qdrant_delete_payload('c', NULL, 1)", "22004", 'argument "keys" must not be NULL'),
     ("qdrant_delete_vectors('c', '{}', 1)", "22023", "vectors is empty"),
@@ -273,6 +285,21 @@ REFUSED = [
     ("qdrant_update_vectors('c', '[{\"id\": 1, \"vector\": [1], \"payload\": {}}]')", "22023", "\"payload\" is no part"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [1], \"payloads\": {}}]')", "22023", "point 1: \"payloads\" is no part"),
     (f"qdrant_upsert('c', '[{{\"id\": 1, \"vector\": [1], \"payload\": {{\"a\": {DEEP}}}}}]')", "22023", "point 1: \"payload\" is nested"),
+    ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [1]}, {\"id\": 2, \"vector\": [1], \"payload\": {\"a\": 1e309}}]')", "22023",
+     f"point 2: \"payload\" {DOUBLE}"),
+    ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [1], \"payload\": {\"a\": [[[{\"b\": [0, -1e309]}]]]}}]')", "22023",
+     f"point 1: \"payload\" {DOUBLE}"),
+    # All doubles end there; Qdrant takes it with an exponent, which jsonb does not write.
+    ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [1], \"payload\": {\"a\": 1.7976931348623157e308}}]')", "22023",
+     f"point 1: \"payload\" {DOUBLE}"),
+    ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [1, -1e309]}]')", "22023", "point 1: .* 32-bit float"),
+    ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": {\"m\": [[1, 2], [1e309, 2.5]]}}]')", "22023", "point 1: .* 32-bit float"),
+    ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": {\"m\": {\"text\": \"x\", \"model\": \"y\", \"options\": {\"z\": 1e309}}}}]')", "22023",
+     f"point 1: \"vector\" {DOUBLE}"),
+    ("qdrant_upsert('c', '[]', update_filter => '{\"must\": {\"key\": \"n\", \"range\": {\"gt\": 1e309}}}')", "22023",
+     f"update_filter {DOUBLE}"),
+    ("qdrant_update_vectors('c', '[{\"id\": 1, \"vector\": {\"s\": {\"indices\": [1], \"values\": [1e309]}}}]')", "22023",
+     "point 1: .* 32-bit float"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": [1, 2]}, {\"id\": 2, \"vector\": [1, 2, 3]}]')", "22023",
      "point 2: .* has 3 numbers, and that of point 1 has 2"),
     ("qdrant_upsert('c', '[{\"id\": 1, \"vector\": {\"a\": [1]}}, {\"id\": 2, \"vector\": {\"b\": [1, 2], \"a\": [1, 2]}}]')", "22023",
@@ -303,6 +330,25 @@ REFUSED = [
     ("qdrant_batch_update_points('c', '[{\"delete\": {\"points\": [1], \"wait\": true}}]')", "22023", "\"wait\" is no part"),
     ("qdrant_batch_update_points('c', '[{\"set_payload\": {\"points\": [1]}}]')", "22023", "there is no \"payload\""),
     ("qdrant_batch_update_points('c', '[{\"delete_payload\": {\"keys\": [1], \"points\": [1]}}]')", "22023", "element 1 of \"keys\""),
+    ("qdrant_batch_update_points('c', '[{\"delete_payload\": {\"keys\": [\"a..b\"], \"points\": [1]}}]')", "22023",
+     "operation 1 \\(delete_payload\\): element 1 of \"keys\": \"a..b\" is not the path"),
+    ("qdrant_batch_update_points('c', '[{\"set_payload\": {\"payload\": {}, \"points\": [1], \"key\": \"\"}}]')", "22023",
+     "operation 1 \\(set_payload\\): \"key\" is empty"),
+    ("qdrant_batch_update_points('c', '[{\"set_payload\": {\"payload\": {}, \"points\": [1], \"key\": 5}}]')", "22023",
+     "\"key\" is not a string"),
+    ("qdrant_batch_update_points('c', '[{\"set_payload\": {\"payload\": {\"a\": [1e309]}, \"points\": [1]}}]')", "22023",
+     f"operation 1 \\(set_payload\\) {DOUBLE}"),
+    ("qdrant_batch_update_points('c', '[{\"delete\": {\"points\": [1]}}, {\"upsert\": {\"points\": [{\"id\": 1, \"vector\": [1], "
+     "\"payload\": {\"a\": 1e309}}]}}]')", "22023", f"operation 2 \\(upsert\\), point 1: \"payload\" {DOUBLE}"),
+    ("qdrant_batch_update_points('c', '[{\"delete\": {\"filter\": {\"must\": {\"key\": \"n\", \"range\": {\"lt\": -1e309}}}}}]')", "22023",
+     f"operation 1 \\(delete\\) {DOUBLE}"),
+    ("qdrant_batch_update_points('c', '[{\"delete\": {\"points\": [1], \"shard_key\": 1e309}}]')", "22023",
+     f"operation 1 \\(delete\\): \"shard_key\" {DOUBLE}"),
+    ("qdrant_upload('c', $$SELECT 1 AS id, '[1]' AS vector, '{\"a\": [1e309]}'::jsonb AS payload$$)", "22023",
+     "point 1: column \"payload\": .* beyond a double"),
+    ("qdrant_upload('c', $$SELECT 1 AS id, '[1]' AS vector, '[1.7976931348623158e308]'::json AS n$$)", "22023",
+     "point 1: column \"n\": .* beyond a double"),
+    ("qdrant_upload('c', $$SELECT 1 AS id, '[1e309]' AS vector$$)", "22023", "point 1: .* 32-bit float"),
     ("qdrant_batch_update_points('c', '[{\"upsert\": {\"points\": [{\"id\": 1, \"vector\": [1]}]}}, "
      "{\"update_vectors\": {\"points\": [{\"id\": 1, \"vector\": [1, 2]}]}}]')", "22023",
      "operation 2 \\(update_vectors\\), point 1: .* has 2 numbers, and that of point 1 has 1"),
@@ -322,6 +368,34 @@ def idle(cluster, front):
 @pytest.mark.parametrize("statement, state, pattern", REFUSED, ids=[case[0][:90] for case in REFUSED])
 def test_typing_error_is_the_callers_at_once(idle, statement, state, pattern):
     refused(idle, statement, state, pattern)
+
+
+def test_numbers_that_a_double_holds_or_rounds_to_zero_are_taken(db, front, target):
+    numbers = {"1e308": 1e308, "-1.797693134862315e308": -1.797693134862315e308, "9" * 308: 1e308, "-0": 0, "-0.0": 0, "1e-400": 0,
+               "-1e-324": 0, "18446744073709551616": 2.0 ** 64, "0.1000000000000000055511151231257827": 0.1,
+               "9223372036854775808": 2 ** 63, "-9223372036854775809": -2.0 ** 63}
+    payload = '{"a": [[' + ", ".join(numbers) + "]]}"
+    db.sql("SELECT qdrant_upsert(%s, jsonb_build_array(jsonb_build_object('id', 1, 'vector', '[0, -0, 1e-400, 3.4e38]'::jsonb, "
+           "'payload', %s::jsonb)))", (target, payload))
+    db.sql("SELECT qdrant_set_payload(%s, %s::jsonb, 1, key => 'b')", (target, payload))
+    db.sql("SELECT qdrant_upload(%s, format('SELECT 2 AS id, ''[1, 2, 3, 4]'' AS vector, %%L::json AS a', %s::text))",
+           (target, '[[' + ", ".join(numbers) + ', 1.7976931348623157e308]]'))
+    wait(db)
+    one, two = front.client.retrieve(target, [1, 2])
+    assert one.payload["a"] == one.payload["b"]["a"] == [pytest.approx(list(numbers.values()), rel=1e-15)]
+    assert two.payload["a"] == [pytest.approx([*numbers.values(), 1.7976931348623157e308], rel=1e-15)]
+
+
+PATHS = ["a", "a.b", "a[0]", "a[].b", '"a b"', '"a b".c', '""', "schlüssel", "a-b_c", "1"]
+
+
+def test_paths_of_fields_are_those_of_qdrant(db, target):
+    """Refused here is no path that Qdrant reads; what it made of one is test_writes_are_those_of_the_client's."""
+    for path in PATHS:
+        db.sql("SELECT qdrant_set_payload(%s, '{\"x\": 1}', 1, key => %s)", (target, path))
+        db.sql("SELECT qdrant_delete_payload(%s, ARRAY[%s], 1)", (target, path))
+    db.sql("SELECT qdrant_wait('60s')")
+    assert db.sql("SELECT * FROM qdrant_dead_letters") == []
 
 
 @pytest.mark.parametrize("statement", [
