@@ -636,6 +636,15 @@ find_api_key(QsServer *server, Oid userid)
 	ReleaseSysCache(tuple);
 }
 
+Oid
+qs_server_oid(const char *name)
+{
+	ForeignDataWrapper *fdw = GetForeignDataWrapperByName(QS_FDW, true);
+	ForeignServer *server = GetForeignServerByName(name, true);
+
+	return fdw != NULL && server != NULL && server->fdwid == fdw->fdwid ? server->serverid : InvalidOid;
+}
+
 QsServer *
 qs_server_get(const char *name, Oid userid)
 {

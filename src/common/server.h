@@ -34,6 +34,9 @@ typedef struct QsServer
  */
 extern QsServer *qs_server_get(const char *name, Oid userid);
 
+/* InvalidOid: there is none of that name.  Whoever may use it. */
+extern Oid	qs_server_oid(const char *name);
+
 /* Overwrites the key before its memory is given back. */
 extern void qs_server_free(QsServer *server);
 

@@ -22,6 +22,7 @@
 #include "mirror/ddl.h"
 #include "mirror/key.h"
 #include "mirror/look.h"
+#include "mirror/servers_used.h"
 #include "mirror/table.h"
 #include "mirror/triggers.h"
 
@@ -578,6 +579,17 @@ qs_ddl_end_rebuild(const QsMirrorRow *rebuild)
 		qs_ddl_forget_copied(rebuild);
 }
 
+void
+qs_ddl_end_mirror(const QsMirrorRow *row, bool drop_collection)
+{
+	if (row != NULL && row->ours)
+		qs_ddl_update(row, "dropped = true, drop_collection = ($2 = 1)", drop_collection ? 1 : 0);
+	else if (row != NULL)
+		qs_ddl_forget_copied(row);
+	if (row != NULL && row->rebuild != NULL)
+		qs_ddl_end_rebuild(row->rebuild);
+}
+
 Datum
 qs_unmirror(PG_FUNCTION_ARGS)
 {
@@ -592,12 +604,7 @@ qs_unmirror(PG_FUNCTION_ARGS)
 	had_triggers = qs_triggers_drop(relid);
 	if (row == NULL && !had_triggers)
 		refuse_no_mirror(relid);
-	if (row != NULL && row->ours)
-		qs_ddl_update(row, "dropped = true, drop_collection = ($2 = 1)", drop_collection ? 1 : 0);
-	else if (row != NULL)
-		qs_ddl_forget_copied(row);
-	if (row != NULL && row->rebuild != NULL)
-		qs_ddl_end_rebuild(row->rebuild);
+	qs_ddl_end_mirror(row, drop_collection);
 	PG_RETURN_VOID();
 }
 
@@ -718,6 +725,8 @@ resume_restored(Oid relid, bool take_over)
 		mend_triggers(definition);
 	else if (had_rebuild)
 		qs_triggers_set_rebuild(relid, NULL);
+	else
+		qs_note_servers_used(relid);
 	(void) qs_ddl_arm(definition, take_over);
 	if (had_rebuild)
 		ereport(NOTICE,

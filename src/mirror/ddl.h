@@ -63,4 +63,7 @@ extern void qs_ddl_forget_copied(const QsMirrorRow *row);
 /* The rebuild's row goes, and with it the collection that was made for it. */
 extern void qs_ddl_end_rebuild(const QsMirrorRow *rebuild);
 
+/* The rows of a mirror whose triggers are gone, and of its rebuild; NULL: there is none. */
+extern void qs_ddl_end_mirror(const QsMirrorRow *row, bool drop_collection);
+
 #endif							/* QS_DDL_H */

@@ -21,6 +21,7 @@
 #include "mirror/indexes.h"
 #include "mirror/key.h"
 #include "mirror/select_list.h"
+#include "mirror/servers_used.h"
 #include "mirror/table.h"
 #include "mirror/triggers.h"
 
@@ -63,6 +64,7 @@ typedef struct Before
 	QsArmed    *armed;			/* … its columns that count, to a rebuild as well */
 	char	   *shape;			/* … as it was */
 	List	   *followed;		/* of Followed */
+	bool		servers;		/* some may be dropped */
 } Before;
 
 /* ---- columns ---- */
@@ -448,6 +450,14 @@ look_at_rename(Before *before, RenameStmt *statement)
 	}
 }
 
+/* An extension may have some as well. */
+static bool
+drops_servers(const DropStmt *statement)
+{
+	return statement->removeType == OBJECT_FOREIGN_SERVER || statement->removeType == OBJECT_FDW ||
+		statement->removeType == OBJECT_EXTENSION;
+}
+
 static bool
 may_concern(const Node *statement)
 {
@@ -457,6 +467,10 @@ may_concern(const Node *statement)
 		case T_RenameStmt:
 		case T_AlterObjectSchemaStmt:
 			return true;
+		case T_DropOwnedStmt:
+			return true;
+		case T_DropStmt:
+			return drops_servers((const DropStmt *) statement);
 		case T_CreateStmt:
 			return ((const CreateStmt *) statement)->partbound != NULL;
 		default:
@@ -482,6 +496,10 @@ look_before(Before *before, Node *statement)
 		case T_AlterObjectSchemaStmt:
 			look_at_names(before, InvalidOid, NULL, NULL);
 			break;
+		case T_DropStmt:
+		case T_DropOwnedStmt:
+			before->servers = true;
+			break;
 		default:
 			break;
 	}
@@ -500,6 +518,11 @@ follow_after(const Before *before)
 		compare_columns(before);
 	foreach(lc, before->followed)
 		follow_names(lfirst(lc));
+	if (before->servers && OidIsValid(qs_extension_oid()))
+	{
+		CommandCounterIncrement();
+		qs_end_mirrors_without_server();
+	}
 }
 
 static void

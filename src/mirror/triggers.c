@@ -6,8 +6,10 @@
  * Runs in sessions; what is found is also asked for by the sync worker.
  */
 #include "qdrant_sync.h"
+#include "common/parse_json.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
+#include "mirror/servers_used.h"
 #include "mirror/table.h"
 #include "mirror/triggers.h"
 
@@ -138,6 +140,7 @@ qs_triggers_make(const QsDefinition *definition)
 	foreach(lc, qs_leaves(definition->relid))
 		make_truncate_trigger(lfirst_oid(lc));
 	SPI_finish();
+	qs_note_servers_used(definition->relid);
 }
 
 /* The trigger that this one is a clone of; InvalidOid: none. */
@@ -334,13 +337,23 @@ qs_triggers_set_argument(Oid relid, const char *argument)
 		set_argument(catalog, lfirst_oid(lc), function, argument);
 	table_close(catalog, RowExclusiveLock);
 	CommandCounterIncrement();
+	qs_note_servers_used(relid);
 }
 
 /* ---- the definition of a rebuild ---- */
 
 #define REBUILD "rebuild"
 
-/* The argument as it is, of one table and not its leaves; NULL: it is no object. */
+/* The argument as it is; NULL: it is no object. */
+static Jsonb *
+argument_of(const Trigger *trigger)
+{
+	Jsonb	   *argument = trigger->tgnargs == 1 ? qs_parse_json(trigger->tgargs[0]) : NULL;
+
+	return argument != NULL && JB_ROOT_IS_OBJECT(argument) ? argument : NULL;
+}
+
+/* Of one table and not its leaves. */
 static Jsonb *
 get_argument(Oid relid)
 {
@@ -348,10 +361,10 @@ get_argument(Oid relid)
 	QsMirrorTriggers triggers;
 	Jsonb	   *argument = NULL;
 
-	if (qs_mirror_triggers(rel, &triggers) && triggers.row->tgnargs == 1)
-		argument = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(triggers.row->tgargs[0])));
+	if (qs_mirror_triggers(rel, &triggers))
+		argument = argument_of(triggers.row);
 	relation_close(rel, NoLock);
-	return argument != NULL && JB_ROOT_IS_OBJECT(argument) ? argument : NULL;
+	return argument;
 }
 
 static JsonbValue *
@@ -359,6 +372,31 @@ get_rebuild(Jsonb *argument, JsonbValue *value)
 {
 	return argument == NULL ? NULL :
 		getKeyJsonValueFromContainer(&argument->root, REBUILD, strlen(REBUILD), value);
+}
+
+static List *
+add_server(List *names, JsonbContainer *definition)
+{
+	JsonbValue	value;
+
+	if (getKeyJsonValueFromContainer(definition, "server", 6, &value) == NULL || value.type != jbvString)
+		return names;
+	return lappend(names, pnstrdup(value.val.string.val, value.val.string.len));
+}
+
+List *
+qs_triggers_servers(const Trigger *trigger)
+{
+	Jsonb	   *argument = argument_of(trigger);
+	JsonbValue	rebuild;
+	List	   *names = NIL;
+
+	if (argument != NULL)
+		names = add_server(names, &argument->root);
+	if (get_rebuild(argument, &rebuild) != NULL && rebuild.type == jbvBinary &&
+		JsonContainerIsObject(rebuild.val.binary.data))
+		names = add_server(names, rebuild.val.binary.data);
+	return names;
 }
 
 bool

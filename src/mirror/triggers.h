@@ -48,6 +48,7 @@ extern void qs_triggers_set_argument(Oid relid, const char *argument);
  * none is going on any more.  serve: it becomes the table's definition; false where
  * there is none.
  */
+extern List *qs_triggers_servers(const Trigger *trigger);	/* names, as palloc'd text */
 extern bool qs_triggers_have_rebuild(Oid relid);
 extern void qs_triggers_set_rebuild(Oid relid, const char *rebuild);
 extern bool qs_triggers_serve_rebuild(Oid relid);

@@ -9,6 +9,7 @@
 #include "qdrant_sync.h"
 #include "common/settings.h"
 #include "common/shared.h"
+#include "mirror/servers_used.h"
 #include "sync/launcher.h"
 #include "sync/operation_sender.h"
 #include "sync/task.h"
@@ -20,10 +21,12 @@
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -274,22 +277,33 @@ take_row(QsMirrorRow *row)
 	}
 }
 
+/* Not where somebody changes the table at this moment: nobody is waited for. */
+static void
+note_servers(Oid relid)
+{
+	if (ConditionalLockRelationOid(relid, AccessShareLock) && get_rel_name(relid) != NULL)
+		qs_note_servers_used(relid);
+}
+
 /* Rows of the mirrors; those that pg_upgrade brought are this cluster's from here on. */
 static List *
 read_mirrors(void)
 {
 	List	   *rows = qs_mirror_rows();
+	bool		upgraded = false;
 	ListCell   *cell;
 
 	foreach(cell, rows)
+		upgraded |= ((QsMirrorRow *) lfirst(cell))->upgraded;
+	if (!upgraded)
+		return rows;
+	qs_mirrors_adopt();
+	foreach(cell, rows)
 	{
 		if (((QsMirrorRow *) lfirst(cell))->upgraded)
-		{
-			qs_mirrors_adopt();
-			return qs_mirror_rows();
-		}
+			note_servers(((QsMirrorRow *) lfirst(cell))->relid);
 	}
-	return rows;
+	return qs_mirror_rows();
 }
 
 /*

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 
+import psycopg
 import pytest
 from qdrant_client.models import Distance, VectorParams
 
@@ -131,3 +132,8 @@ def test_mirror_goes_on_after_pg_upgrade_with_what_it_had_to_send(front, pair):
     paused.converged(timeout=PATIENCE)
     more = Items(db, "more", rows=5)
     more.converged()
+    # Which pg_upgrade does not bring along.
+    with pytest.raises(psycopg.errors.DependentObjectsStillExist) as caught:
+        db.sql("DROP SERVER qdrant")
+    for table in ("items", "paused", "parts", "more"):
+        assert f"trigger qdrant_sync on table {table} depends on server qdrant" in caught.value.diag.message_detail
