@@ -657,6 +657,48 @@ def test_shared_memory_holds_a_key_no_longer_than_its_request_waits(db, front, f
     assert key not in db.cluster.log_text()
 
 
+def tickets(conn, path, n):
+    return [conn.execute("SELECT qdrant_scroll_async(%s, server => 'qdrant')", (path,)).fetchone()[0] for _ in range(n)]
+
+
+@faults
+def test_no_key_is_left_in_shared_memory_after_it_was_exchanged(db, front, files):
+    """Of tickets that were awaited, cancelled, and never awaited, by sessions that live on; sent and queued at that moment."""
+    old, new = ("Key-That-Is-Looked-For-" + os.urandom(8).hex() for _ in range(2))
+    server_file(files / "old", old)
+    server_file(files / "new", new)
+    db.sql(f"CREATE USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (api_key_file '{files}/old')")
+    front.faults.fault("hold", path_regex="/collections/slow/")
+    by_state = "SELECT count(*) FILTER (WHERE state = 'running'), count(*) FILTER (WHERE state = 'queued') FROM qdrant_requests"
+    with contextlib.closing(db.connect()) as first, contextlib.closing(db.connect()) as second:
+        sent = tickets(first, "slow", 16)
+        wait_until(lambda: db.sql(by_state) == [(16, 0)], 10, lambda: f"16 are sent: {db.sql(by_state)}")
+        front.faults.wait_held(16)
+        assert not is_in_shared_memory(db.cluster, old)
+        queued = tickets(first, "slow", 4)
+        db.sql(f"ALTER USER MAPPING FOR PUBLIC SERVER qdrant OPTIONS (SET api_key_file '{files}/new')")
+        later = tickets(second, "slow", 4)
+        # What waits for a connection has the key of when it was asked for: this is what the search finds.
+        assert is_in_shared_memory(db.cluster, old) and is_in_shared_memory(db.cluster, new)
+        for conn, ticket in ((first, sent[0]), (first, queued[0]), (second, later[0])):
+            conn.execute("SELECT qdrant_cancel(%s)", (ticket,))
+        front.faults.clear_faults()
+        front.faults.release()
+        for conn, ticket in ((first, sent[1]), (first, queued[1]), (second, later[1])):
+            with pytest.raises(psycopg.errors.UndefinedObject):
+                conn.execute("SELECT qdrant_await(%s)", (ticket,))
+        # Fourteen, two and two are never awaited: their answers stay as long as the sessions do.
+        states = "SELECT state, count(*) FROM qdrant_requests GROUP BY state"
+        wait_until(lambda: db.sql(states) == [("done", 18)], 10, lambda: f"all have an answer: {db.sql(states)}")
+        assert not is_in_shared_memory(db.cluster, old) and not is_in_shared_memory(db.cluster, new)
+        tickets(first, "fast", 1)
+        wait_until(lambda: db.sql(states) == [("done", 19)], 10, lambda: f"the last has an answer: {db.sql(states)}")
+        assert not is_in_shared_memory(db.cluster, old) and not is_in_shared_memory(db.cluster, new)
+    wait_until(lambda: not db.sql("SELECT 1 FROM qdrant_requests"), 10, "no request is left")
+    assert not is_in_shared_memory(db.cluster, old) and not is_in_shared_memory(db.cluster, new)
+    assert old not in db.cluster.log_text() and new not in db.cluster.log_text()
+
+
 @faults
 def test_a_key_is_in_no_log_and_no_view(db, recorder):
     """What PostgreSQL itself logs of a statement is another matter: see doc/security.md."""
