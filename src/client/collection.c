@@ -107,19 +107,64 @@ static const QsMethod delete_vector_name = {"DELETE", "/vectors", true, QS_RIGHT
 		{4, NULL, QS_ARG_TIMEOUT}
 }};
 
+/* ---- answers ---------------------------------------------------------- */
+
+static bool
+is_boolean(Jsonb *result)
+{
+	return JB_ROOT_IS_SCALAR(result) && getIthJsonbValueFromContainer(&result->root, 0)->type == jbvBool;
+}
+
+static bool
+is_object(Jsonb *result)
+{
+	return JB_ROOT_IS_OBJECT(result);
+}
+
+/* What was answered cannot be read, and the change may have been made all the same. */
+QS_NORETURN static void
+throw_in_doubt(MemoryContext context)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	if (error->detail == NULL)
+		error->detail = pstrdup(QS_IN_DOUBT);
+	ReThrowError(error);
+	pg_unreachable();
+}
+
+static Jsonb *
+change(QsRequest *request, bool (*fits) (Jsonb *result))
+{
+	QsAnswer   *answer = qs_method_send(request);
+	MemoryContext context = CurrentMemoryContext;
+	Jsonb	   *volatile result = NULL;
+
+	PG_TRY();
+	{
+		result = qs_answer_result(request->server, answer);
+		if (!fits(result))
+			qs_answer_not_understood(request->server);
+	}
+	PG_CATCH();
+	{
+		throw_in_doubt(context);
+	}
+	PG_END_TRY();
+	return result;
+}
+
 /* ---- collections ------------------------------------------------------ */
 
 static bool
 is_done(QsRequest *request)
 {
-	Jsonb	   *result = qs_method_result(request);
-	JsonbValue *value = NULL;
+	Jsonb	   *result = change(request, is_boolean);
 
-	if (JB_ROOT_IS_SCALAR(result))
-		value = getIthJsonbValueFromContainer(&result->root, 0);
-	if (value == NULL || value->type != jbvBool)
-		qs_answer_not_understood(request->server);
-	return value->val.boolean;
+	return getIthJsonbValueFromContainer(&result->root, 0)->val.boolean;
 }
 
 static Datum
@@ -218,7 +263,7 @@ document(FunctionCallInfo fcinfo, const QsMethod *method)
 	QsRequest	request;
 
 	qs_method_request(fcinfo, method, &request);
-	return JsonbPGetDatum(qs_method_object(&request));
+	return JsonbPGetDatum(change(&request, is_object));
 }
 
 Datum

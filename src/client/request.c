@@ -50,7 +50,7 @@ static char *
 in_doubt(const QsRequest *call, bool sent)
 {
 	return call->read || !sent ? NULL :
-		pstrdup("It is not known whether Qdrant carries the request out.");
+		pstrdup(QS_IN_DOUBT);
 }
 
 static Failure
@@ -106,14 +106,14 @@ answer_trouble(const QsRequest *call, QsTicketOutcome outcome)
 		ERRCODE_PROGRAM_LIMIT_EXCEEDED,
 			psprintf("answer of Qdrant server \"%s\" is larger than %zu kB",
 					 call->server->name, qs_ticket_max_answer() / 1024),
-			NULL,
+			in_doubt(call, true),
 			pstrdup("Ask for fewer points, or without payload or vectors, or raise qdrant_sync.answer_memory.")
 	};
 	return (Failure)
 	{
 		ERRCODE_OUT_OF_MEMORY,
 			pstrdup("shared memory for answers of Qdrant is full"),
-			NULL, pstrdup("Raise qdrant_sync.answer_memory, or try again.")
+			in_doubt(call, true), pstrdup("Raise qdrant_sync.answer_memory, or try again.")
 	};
 }
 
@@ -312,7 +312,8 @@ verify_encoding(const QsRequest *call, QsAnswer *answer)
 		if (answer->status < 300)
 			ereport(ERROR,
 					(errcode(ERRCODE_CHARACTER_NOT_IN_REPERTOIRE),
-					 errmsg("answer of Qdrant server \"%s\" is not valid UTF-8", call->server->name)));
+					 errmsg("answer of Qdrant server \"%s\" is not valid UTF-8", call->server->name),
+					 call->read ? 0 : errdetail_internal(QS_IN_DOUBT)));
 		/* A proxy's page in whatever encoding: what counts is the status. */
 		answer->body = pstrdup("");
 		answer->length = 0;

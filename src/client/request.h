@@ -36,6 +36,9 @@ typedef struct QsRequest
 	bool		may_be_missing;	/* status 404 is an answer, and no ERROR */
 } QsRequest;
 
+/* Detail of errors about a change that may have reached Qdrant. */
+#define QS_IN_DOUBT "It is not known whether Qdrant carries the request out."
+
 /* What a call may take: what it says itself (0: nothing), else the server, else the setting. */
 extern int	qs_timeout_of(const QsServer *server, int given);
 

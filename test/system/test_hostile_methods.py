@@ -136,6 +136,9 @@ def outcome_of(db, statement):
     except psycopg.Error as e:
         assert 'Qdrant server "raw"' in str(e) or e.sqlstate == DEEP, e
         assert e.sqlstate == TEXT or e.diag.message_hint, e
+        # A read is only asked again; a change may have been made.
+        doubt = any(f"qdrant_{method}(" in statement for method in CHANGES)
+        assert e.diag.message_detail == ("It is not known whether Qdrant carries the request out." if doubt else None), (statement, e)
         return e.sqlstate
 
 
