@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import socket
 import threading
 import uuid
@@ -406,6 +407,20 @@ def test_the_path_stays_in_the_collection(db, raw):
     for name in ("..", ".", "", "a/b", "a?b", "a\\b", "x" * 256, "a\nb"):
         with pytest.raises(psycopg.errors.InvalidParameterValue, match="invalid collection name"):
             db.sql("SELECT * FROM qdrant_query(%s, '[1]', server => 'raw')", (name,))
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("call", ["qdrant_delete_payload_index('c', %s, server => 'raw')",
+                                  "qdrant_create_vector_name('c', %s, '{}', server => 'raw')",
+                                  "qdrant_delete_vector_name('c', %s, server => 'raw')"])
+def test_a_name_further_down_the_path_stays_where_it_is(db, raw, call):
+    """Hazard R7, for what stands behind the collection's name."""
+    server = raw(b'{"result":{"operation_id":1,"status":"completed"},"status":"ok","time":0}')
+    db.sql(f"SELECT {call}", ("a/../b%2e?x#y\\",))
+    assert re.match(rb"(PUT|DELETE) /collections/c/(index|vectors)/a%2F..%2Fb%252e%3Fx%23y%5C\?", server.requests[-1])
+    for name in ("..", ".", ""):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="must not be"):
+            db.sql(f"SELECT {call}", (name,))
     assert len(server.requests) == 1
 
 
