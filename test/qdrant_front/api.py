@@ -11,9 +11,9 @@ import orjson
 from qdrant_client.http import models
 
 from .access import Access
-from .engine import Collection, Engine
-from .errors import QdrantError, bad_format, not_found
-from .validate import flag, path_point_id, shape, timeout
+from .engine import Collection, Engine, check_size
+from .errors import QdrantError, bad_format, invalid, not_found
+from .validate import check_parameters, collection_name, flag, path_point_id, shape, vector_name_problem
 
 
 @dataclass
@@ -47,6 +47,15 @@ class Route:
     handler: str
     has_body: bool
     write: bool
+
+    @property
+    def kind(self) -> str:
+        """Which parameters it takes: read, write, manage or look."""
+        if self.write:
+            return "write"
+        if self.handler in ("create_collection", "update_collection", "delete_collection", "change_aliases"):
+            return "manage"
+        return "read" if self.has_body or self.handler == "point" else "look"
 
 
 def _route(method: str, path: str, handler: str, *, body: bool = False, write: bool = False) -> Route:
@@ -117,7 +126,9 @@ class Api:
         self.peers = 1
 
     def handle(self, route: Route, call: Call) -> Any:
-        timeout(call.params)
+        check_parameters(call.params, route.kind)
+        if "c" in call.names and route.handler != "create_collection":
+            collection_name(call.names["c"])
         try:
             return getattr(self, route.handler)(call)
         except QdrantError:
@@ -159,7 +170,9 @@ class Api:
 
     def _read(self, call: Call) -> Collection:
         call.access.over(call.names["c"], self.engine.aliases)
-        return self.engine.find(call.names["c"], call.stale)
+        found = self.engine.find(call.names["c"], call.stale)
+        no_shard_key(call.parsed, "Bad request")
+        return found
 
     def _write(self, call: Call) -> Collection:
         call.access.over(call.names["c"], self.engine.aliases, write=True)
@@ -195,8 +208,8 @@ class Api:
         return {"aliases": self.engine.list_aliases() if call.access.sees_aliases else []}
 
     def collection_aliases(self, call: Call) -> Any:
-        target = self._read(call)
-        return {"aliases": self.engine.list_aliases(target.name) if call.access.sees_aliases else []}
+        call.access.over(call.names["c"], self.engine.aliases)
+        return {"aliases": self.engine.list_aliases(call.names["c"]) if call.access.sees_aliases else []}
 
     def change_aliases(self, call: Call) -> Any:
         call.access.over_all(manage=True)
@@ -230,6 +243,7 @@ class Api:
         """The name is resolved once the body was read, parsed and found to be well-formed (hazard 1)."""
         check = prepare(call.parsed)
         target = self._write(call)
+        no_shard_key(call.parsed)
         return self._update(call, target, check(target))
 
     def upsert(self, call: Call) -> Any:
@@ -260,6 +274,9 @@ class Api:
         """Operation by operation until the first error; the earlier ones stay."""
         prepared = self.engine.prepare_batch(call.parsed)
         target = self._write(call)
+        for operation in call.parsed["operations"]:
+            for body in operation.values():
+                no_shard_key(body)
         return [self._update(call, target, check(target)) for check in prepared]
 
     def create_index(self, call: Call) -> Any:
@@ -272,7 +289,12 @@ class Api:
         return self._update(call, target, lambda: self.engine.delete_index(target, call.names["field"]))
 
     def create_vector(self, call: Call) -> Any:
+        problem = vector_name_problem(call.names["vector"])
+        if problem:
+            raise invalid("vector_name", problem, part="path parameters")
         body = shape(models.VectorNameConfig, call.parsed)
+        if isinstance(body, models.DenseVectorNameConfig):
+            check_size(body.dense.size, "dense.size")
         target = self._write(call)
         return self._update(call, target, lambda: self.engine.create_vector(target, call.names["vector"], body))
 
@@ -321,6 +343,14 @@ class Api:
         kept = [(ids.index(a), ids.index(b), score) for a, b, score in pairs if b in ids]
         return {"offsets_row": [row for row, _, _ in kept], "offsets_col": [col for _, col, _ in kept],
                 "scores": [score for _, _, score in kept], "ids": ids}
+
+
+def no_shard_key(body: Any, prefix: str = "Wrong input") -> None:
+    """A single node cannot make any."""
+    key = body.get("shard_key") if isinstance(body, dict) else None
+    if key is not None and key != []:
+        first = key[0] if isinstance(key, list) else key
+        raise QdrantError(400, f"{prefix}: Shard key {orjson.dumps(first).decode()} not found")
 
 
 def serialise(value: Any) -> bytes:

@@ -25,7 +25,7 @@ from .api import OPEN_PATHS, Api, Call, Raw, Route, Text, find_route, serialise
 from .engine import Engine
 from .errors import QdrantError
 from .faults import CANNED, IDS_SHOWN, Entry, Held, Log, Rule, Rules, Waiting, ids_in
-from .validate import MAX_BODY, parse_json
+from .validate import MAX_BODY, parse_json, unknown_members
 
 KEEP_ALIVE = 5.0
 HUGE = 64 * 1024 * 1024
@@ -231,9 +231,11 @@ class Server:
         return call
 
     def _apply(self, route: Route, call: Call, entry: Entry, rules: list[Rule]) -> Any:
+        unknown_members.clear()
         try:
             return self.api.handle(route, call)
         finally:
+            entry.unknown = sorted(set(unknown_members))
             entry.applied += call.applied
             for rule in rules:
                 if rule.action == "twice":
