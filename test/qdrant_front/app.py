@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from .access import Access, Keys
-from .api import OPEN_PATHS, Api, Call, Raw, Route, Text, find_route, serialise
+from .api import OPEN_PATHS, Api, Bytes, Call, Raw, Route, Text, find_route, serialise
 from .engine import Engine
 from .errors import QdrantError
 from .faults import CANNED, IDS_SHOWN, Entry, Held, Log, Rule, Rules, Waiting, ids_in
@@ -341,6 +341,8 @@ class Server:
     def _good(self, result: Any, started: float) -> tuple[bytes, str, dict]:
         if isinstance(result, Text):
             return result.encode(), "text/plain; charset=utf-8", {}
+        if isinstance(result, Bytes):
+            return bytes(result), "application/octet-stream", {}
         if isinstance(result, Raw):
             return serialise(dict(result)), "application/json", {}
         spent = time.perf_counter() - started

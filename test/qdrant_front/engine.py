@@ -444,6 +444,10 @@ class Engine:
             self._set_aliases(aliases)
         return True
 
+    def restore_aliases(self, aliases: dict[str, str]) -> None:
+        if aliases != self.aliases:
+            self._set_aliases(aliases)
+
     def list_aliases(self, collection: str | None = None) -> list[dict]:
         return [{"alias_name": alias, "collection_name": real} for alias, real in sorted(self.aliases.items())
                 if collection is None or real == collection]

@@ -396,3 +396,53 @@ def test_payload_indexes(filled):
     assert {name: one["data_type"] for name, one in schema.items()} == {"n": "integer", "g": "keyword"}
     assert filled.result("POST", "/collections/@c/facet", {"key": "g", "x": 1})["hits"] == [
         {"value": "a", "count": 3}, {"value": "b", "count": 3}]
+
+
+# ---------------------------------------------------------------- older and other routes
+
+def test_the_routes_from_before_query(filled):
+    points = "/collections/@c/points/"
+    for status, path, body in (
+            (200, "search", {"vector": [1, 1], "limit": 2, "x": 1}), (422, "search", {"vector": [1, 1], "limit": 0}),
+            (400, "search", {"vector": [1, 1]}), (400, "search", {"vector": {"name": "z", "vector": [1, 1]}, "limit": 2}),
+            (400, "search", {"vector": [1], "limit": 2}), (400, "recommend", {"positive": [], "limit": 2}),
+            (404, "recommend", {"positive": [99], "limit": 2}), (400, "discover", {"limit": 2}),
+            (404, "no-such-route", {"limit": 2})):
+        assert filled.status("POST", points + path, body) == status, (path, body)
+    assert ids(filled.result("POST", points + "search", {"vector": [1, 1], "top": 2, "offset": 1})) == [4, 3]
+    assert [ids(one) for one in filled.result("POST", points + "search/batch", {
+        "searches": [{"vector": {"name": "", "vector": [1, 1]}, "limit": 1}]})] == [[5]]
+    assert [(one["id"], ids(one["hits"])) for one in filled.result("POST", points + "search/groups", {
+        "vector": [1, 1], "limit": 2, "group_by": "g", "group_size": 1})["groups"]] == [("b", [5]), ("a", [4])]
+    assert ids(filled.result("POST", points + "recommend", {"positive": [5], "limit": 2})) == [4, 3]
+    assert ids(filled.result("POST", points + "discover", {"target": [1, 1], "limit": 2})) == [5, 4]
+
+
+def test_a_snapshot_brings_a_collection_back(filled):
+    snapshots = "/collections/@c/snapshots"
+    assert filled.result("GET", snapshots) == []
+    made = filled.result("POST", snapshots)
+    assert made["name"].endswith(".snapshot") and {"creation_time", "size", "checksum"} <= made.keys()
+    assert [one["name"] for one in filled.result("GET", snapshots)] == [made["name"]]
+    status, content = filled.raw("GET", f"{snapshots}/{made['name']}")
+    assert status == 200 and b"\0" in content
+    filled.result("POST", "/collections/@c/points/delete?wait=true", {"filter": {}})
+    place = {"location": f"{filled.url}{snapshots}/{made['name']}"}
+    for name in ("c", "n"):
+        assert filled.result("PUT", f"/collections/@{name}/snapshots/recover", place) is True
+        assert filled.result("POST", f"/collections/@{name}/points/count", {})["count"] == 6
+    assert filled.result("DELETE", f"{snapshots}/{made['name']}") is True
+    for method, path, status in (("GET", f"{snapshots}/{made['name']}", 404), ("DELETE", f"{snapshots}/{made['name']}", 404),
+                                 ("GET", "/collections/@no/snapshots", 404), ("POST", "/collections/@no/snapshots", 404)):
+        assert filled.status(method, path) == status, (method, path)
+
+
+def test_other_routes(filled):
+    for status, method, path, body in (
+            (200, "GET", "/metrics", None), (200, "GET", "/telemetry", None), (200, "GET", "/issues", None),
+            (200, "GET", "/collections/", None), (200, "GET", "//collections//@c/", None), (404, "GET", "/no-such-route", None),
+            (200, "GET", "/collections/@c/shards", None), (400, "PUT", "/collections/@c/shards", {"shard_key": "a"}),
+            (400, "POST", "/collections/@c/cluster", {"drop_replica": {"shard_id": 0, "peer_id": 1}}),
+            (500, "POST", "/cluster/recover", None), (200, "GET", "/collections/@c/optimizations", None)):
+        assert filled.status(method, path, body) == status, (method, path)
+    assert filled.raw("GET", "/metrics")[1].startswith(b"# HELP app_info")
