@@ -189,6 +189,28 @@ qs_parse_raw_path(const char *path, QsRawPath *parsed)
 	find_collection(utf8, parsed);
 }
 
+List *
+qs_url_segments(const char *url)
+{
+	char	   *text = pg_server_to_any(url, strlen(url), PG_UTF8);
+	List	   *segments = NIL;
+	bool		changed = true;
+
+	while (text != NULL && changed)
+	{
+		for (const char *at = text; *at; at += strspn(at, "/?#"))
+		{
+			int			length = strcspn(at, "/?#");
+
+			if (pg_encoding_verifymbstr(PG_UTF8, at, length) == length)
+				segments = lappend(segments, pg_any_to_server(pnstrdup(at, length), length, PG_UTF8));
+			at += length;
+		}
+		text = decode(text, &changed);
+	}
+	return segments;
+}
+
 static void
 append_encoded(StringInfo out, const char *text, int length)
 {

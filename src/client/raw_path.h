@@ -7,6 +7,7 @@
 
 #include "qdrant_sync.h"
 #include "lib/stringinfo.h"
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
 typedef struct QsRawPath
@@ -21,6 +22,12 @@ typedef struct QsRawPath
  * Qdrant than to whoever reads it here.  Palloc'd.
  */
 extern void qs_parse_raw_path(const char *path, QsRawPath *parsed);
+
+/*
+ * The segments of a URL or path, each as it is and as it reads decoded; palloc'd, in
+ * the database's encoding.  Where "?" begins does not matter to whoever looks for a name.
+ */
+extern List *qs_url_segments(const char *url);
 
 /* "?name=value&..." from a JSON object of texts, numbers and booleans; NULLs are
  * left out.  ERROR 22023 for anything else. */

@@ -5,7 +5,7 @@
  * Runs in backends.  EXECUTE is revoked from PUBLIC: besides collections it
  * reaches snapshots, cluster operations and telemetry.  Refused is what would
  * change a collection that a mirror of this database owns, or read one past its
- * table's privileges, as far as path and body name it; an alias that somebody
+ * table's privileges, also by a snapshot, as far as path and body name it; an alias that somebody
  * else has made is not known here.
  */
 #include "qdrant_sync.h"
@@ -59,6 +59,27 @@ only_reads(const char *method, const char *rest)
 	return false;
 }
 
+/*
+ * What follows "/snapshots" of a collection or of one of its shards: "" where one is
+ * made, else "/NAME", "/recover", "/upload"; NULL for any other path.
+ */
+static const char *
+after_snapshots(const char *rest)
+{
+	static const char shards[] = "/shards/";
+	static const char snapshots[] = "/snapshots";
+
+	if (strncmp(rest, shards, strlen(shards)) == 0)
+	{
+		rest += strlen(shards);
+		rest += strcspn(rest, "/");
+	}
+	if (strncmp(rest, snapshots, strlen(snapshots)) != 0)
+		return NULL;
+	rest += strlen(snapshots);
+	return *rest == '\0' || *rest == '/' ? rest : NULL;
+}
+
 /* POST /collections/aliases names collections and aliases in its body alone. */
 static void
 check_alias_names(const QsServer *server, Jsonb *body)
@@ -74,16 +95,34 @@ check_alias_names(const QsServer *server, Jsonb *body)
 	}
 }
 
+/*
+ * A snapshot has all rows and changes none, so whoever may read the table may make
+ * one.  It can be the only copy that somebody relies on: its end is the owner's.
+ */
+static void
+check_collection(const QsServer *server, const char *method, const QsRawPath *path)
+{
+	const char *snapshot = after_snapshots(path->rest);
+
+	if (only_reads(method, path->rest) ||
+		(snapshot != NULL && *snapshot == '\0' && strcmp(method, "POST") == 0))
+		(void) qs_check_collection_read(server, path->collection);
+	else if (snapshot != NULL && *snapshot != '\0' && strcmp(method, "DELETE") == 0)
+		qs_check_collection_owner(server, path->collection);
+	else
+		qs_check_not_mirrored(server, path->collection);
+}
+
 static void
 check_rights(const QsServer *server, const char *method, const QsRawPath *path, Jsonb *body)
 {
-	if (path->collection != NULL && !only_reads(method, path->rest))
-		qs_check_not_mirrored(server, path->collection);
-	else if (path->collection != NULL)
-		(void) qs_check_collection_read(server, path->collection);
+	if (path->collection != NULL)
+		check_collection(server, method, path);
 	if (body == NULL)
 		return;
 	qs_check_lookups(server, body);
+	if (path->collection != NULL && after_snapshots(path->rest) != NULL)
+		qs_check_location(server, body);
 	if (path->collection != NULL && strcmp(path->collection, "aliases") == 0)
 		check_alias_names(server, body);
 }

@@ -57,7 +57,11 @@ take_answer(void *arg, const char *data, Size length)
 	run->received += length;
 	run->too_large = run->received > qs_ticket_max_answer();
 	run->memory_full = !run->too_large && !qs_ticket_append(run->ticket, data, length);
-	return !run->too_large && !run->memory_full;
+	if (!run->too_large && !run->memory_full)
+		return true;
+	/* At once: its owner may not look for long, and others wait for the room. */
+	qs_ticket_drop_answer(run->ticket);
+	return false;
 }
 
 static void

@@ -9,6 +9,7 @@
 #include "qdrant_sync.h"
 
 #include "catalog/objectaddress.h"
+#include "client/raw_path.h"
 #include "client/rights.h"
 #include "mirror/owned.h"
 #include "miscadmin.h"
@@ -56,7 +57,17 @@ qs_check_collection_read(const QsServer *server, const char *collection)
 	return relid;
 }
 
-/* Any member "collection", at any depth: lookup_from has one, in prefetch too. */
+static bool
+key_is(const JsonbValue *key, const char *name)
+{
+	return key->val.string.len == (int) strlen(name) &&
+		memcmp(key->val.string.val, name, strlen(name)) == 0;
+}
+
+/*
+ * Any member "collection", at any depth: lookup_from has one, in prefetch too, and
+ * with_lookup, which may be the name alone.
+ */
 void
 qs_check_lookups(const QsServer *server, Jsonb *document)
 {
@@ -69,8 +80,31 @@ qs_check_lookups(const QsServer *server, Jsonb *document)
 	{
 		if (token == WJB_VALUE && is_collection && value.type == jbvString)
 			(void) qs_check_collection_read(server, pnstrdup(value.val.string.val, value.val.string.len));
-		is_collection = token == WJB_KEY && value.val.string.len == 10 &&
-			memcmp(value.val.string.val, "collection", 10) == 0;
+		is_collection = token == WJB_KEY &&
+			(key_is(&value, "collection") || key_is(&value, "with_lookup"));
+	}
+}
+
+void
+qs_check_location(const QsServer *server, Jsonb *document)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&document->root);
+	JsonbIteratorToken token;
+	JsonbValue	value;
+	bool		is_location = false;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	{
+		if (token == WJB_VALUE && is_location && value.type == jbvString)
+		{
+			char	   *url = pnstrdup(value.val.string.val, value.val.string.len);
+			List	   *segments = qs_url_segments(url);
+			ListCell   *cell;
+
+			foreach(cell, segments)
+				(void) qs_check_collection_read(server, lfirst(cell));
+		}
+		is_location = token == WJB_KEY && key_is(&value, "location");
 	}
 }
 
@@ -81,6 +115,19 @@ qs_check_read_write(FunctionCallInfo fcinfo)
 
 	PreventCommandDuringRecovery(call);
 	PreventCommandIfReadOnly(call);
+}
+
+void
+qs_check_collection_owner(const QsServer *server, const char *collection)
+{
+	Oid			relid = qs_collection_table(server->name, collection);
+	char	   *table;
+
+	if (!OidIsValid(relid) || qs_relation_ownercheck(relid, GetUserId()))
+		return;
+	table = get_rel_name(relid);
+	aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)),
+				   table != NULL ? table : collection);
 }
 
 void

@@ -20,8 +20,14 @@ extern bool qs_row_security_applies(Oid relid);
  */
 extern Oid	qs_check_collection_read(const QsServer *server, const char *collection);
 
-/* The same for every collection that a document of the caller looks up vectors in. */
+/* The same for every collection that a document of the caller looks up points in. */
 extern void qs_check_lookups(const QsServer *server, Jsonb *document);
+
+/* The same for every collection that the place of a snapshot to recover from names. */
+extern void qs_check_location(const QsServer *server, Jsonb *document);
+
+/* For a mirror's collection: ERROR 42501 unless the caller owns the table. */
+extern void qs_check_collection_owner(const QsServer *server, const char *collection);
 
 /*
  * ERROR 25006, which names the function that is called, in a read-only transaction

@@ -1098,6 +1098,12 @@ qs_ticket_append(QsTicket ticket, const char *data, Size length)
 }
 
 void
+qs_ticket_drop_answer(QsTicket ticket)
+{
+	drop_pieces(&slots[QS_TICKET_SLOT(ticket)]);
+}
+
+void
 qs_ticket_end(QsTicket ticket, QsTicketOutcome outcome, int status, const char *error)
 {
 	Slot	   *slot;

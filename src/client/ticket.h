@@ -174,6 +174,9 @@ extern void qs_ticket_forget_key(QsTicket ticket);
 /* Appends to the answer; false where memory is full.  Raises nothing. */
 extern bool qs_ticket_append(QsTicket ticket, const char *data, Size length);
 
+/* Gives back the memory of an answer that its owner will not get. */
+extern void qs_ticket_drop_answer(QsTicket ticket);
+
 /*
  * The handle has left the multi: RUNNING to DONE, and its owner is woken; freed
  * where it was abandoned meanwhile.

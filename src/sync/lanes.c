@@ -180,6 +180,20 @@ qs_lanes_mark(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt)
 	owe(lanes, lane->state == QS_LANE_CLOSED ? &lane->next : &lane->now, debt);
 }
 
+void
+qs_lanes_mark_closed(QsLanes *lanes, QsDebt *debt)
+{
+	lanehash_iterator all;
+	LaneEntry  *entry;
+
+	lanehash_start_iterate(lanes->hash, &all);
+	while ((entry = lanehash_iterate(lanes->hash, &all)) != NULL)
+	{
+		if (entry->lane->state == QS_LANE_CLOSED)
+			owe(lanes, &entry->lane->next, debt);
+	}
+}
+
 QsLane *
 qs_lanes_close_new(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt)
 {

@@ -73,6 +73,9 @@ extern int64 qs_lanes_total(void);
 /* Marks a key dirty for that debt.  text is copied. */
 extern void qs_lanes_mark(QsLanes *lanes, QsKey key, const char *text, QsDebt *debt);
 
+/* Marks all keys that were read and are not settled, so that they are read again. */
+extern void qs_lanes_mark_closed(QsLanes *lanes, QsDebt *debt);
+
 /*
  * A row that was read without being dirty (filling): a closed lane for the
  * debt, or NULL where the key already has a lane, whose own read serves as well.

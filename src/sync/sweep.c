@@ -66,6 +66,27 @@ scroll_is_needed(const QsTask *task)
 			 qs_task_sweep_wanted(task) <= 1);
 }
 
+/*
+ * What was read before the wish and is still on its way may reach Qdrant after the
+ * scroll has passed its ids, and then nothing would find that its row is gone: no
+ * trigger saw it go.  Such keys are read again, and the first page waits for them.
+ */
+static void
+settle_before_scroll(QsTask *task)
+{
+	QsDebt	   *debt = MemoryContextAllocZero(task->context, sizeof(QsDebt));
+
+	debt->kind = QS_DEBT_PAGE;
+	debt->lanes = 1;
+	task->page = debt;
+	task->page_again = false;
+	task->page_last = false;
+	task->page_next = task->progress.scroll_offset == NULL ? NULL :
+		MemoryContextStrdup(task->context, task->progress.scroll_offset);
+	qs_lanes_mark_closed(task->lanes, debt);
+	qs_lanes_debt_made(task->lanes, debt);
+}
+
 static void
 start_sweep(QsTask *task)
 {
@@ -82,6 +103,8 @@ start_sweep(QsTask *task)
 		task->range_blocks = 16;
 	if (!scroll_is_needed(task))
 		task->progress.scroll_done = true;
+	if (!task->progress.scroll_done)
+		settle_before_scroll(task);
 }
 
 /* What a look at a leaf found. */

@@ -11,9 +11,11 @@ import orjson
 from qdrant_client.http import models
 
 from .access import Access
-from .engine import Collection, Engine
-from .errors import QdrantError, bad_format, not_found
-from .validate import flag, path_point_id, shape, timeout
+from .engine import Collection, Engine, check_size
+from .errors import QdrantError, bad_format, invalid, not_found
+from .older import AS_QUERY
+from .snapshots import FULL, Snapshots
+from .validate import check_parameters, collection_name, flag, path_point_id, shape, vector_name_problem
 
 
 @dataclass
@@ -36,6 +38,10 @@ class Text(str):
     """An answer that is text, not JSON in an envelope."""
 
 
+class Bytes(bytes):
+    """An answer that is a file."""
+
+
 class Raw(dict):
     """An answer that is JSON without an envelope."""
 
@@ -48,6 +54,15 @@ class Route:
     has_body: bool
     write: bool
 
+    @property
+    def kind(self) -> str:
+        """Which parameters it takes: read, write, manage or look."""
+        if self.write:
+            return "write"
+        if self.handler in ("create_collection", "update_collection", "delete_collection", "change_aliases"):
+            return "manage"
+        return "read" if self.has_body or self.handler == "point" else "look"
+
 
 def _route(method: str, path: str, handler: str, *, body: bool = False, write: bool = False) -> Route:
     pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path)
@@ -55,6 +70,7 @@ def _route(method: str, path: str, handler: str, *, body: bool = False, write: b
 
 
 C = "/collections/{c}"
+OLD = "/points/(?P<old>search|recommend|discover)"
 ROUTES = [
     _route("GET", "/", "version"),
     _route("GET", "/healthz", "health"),
@@ -94,12 +110,43 @@ ROUTES = [
     _route("POST", C + "/points/search/matrix/pairs", "matrix_pairs", body=True),
     _route("POST", C + "/points/search/matrix/offsets", "matrix_offsets", body=True),
     _route("POST", C + "/facet", "facet", body=True),
+    _route("POST", C + OLD, "old_query", body=True),
+    _route("POST", C + OLD + "/batch", "old_batch", body=True),
+    _route("POST", C + OLD + "/groups", "old_groups", body=True),
+    _route("GET", C + "/snapshots", "list_snapshots"),
+    _route("POST", C + "/snapshots", "make_snapshot"),
+    _route("PUT", C + "/snapshots/recover", "recover_snapshot", body=True),
+    _route("GET", C + "/snapshots/{snapshot}", "read_snapshot"),
+    _route("DELETE", C + "/snapshots/{snapshot}", "delete_snapshot"),
+    _route("GET", C + "/shards/0/snapshots", "list_snapshots"),
+    _route("POST", C + "/shards/0/snapshots", "make_snapshot"),
+    _route("PUT", C + "/shards/0/snapshots/recover", "recover_snapshot", body=True),
+    _route("GET", C + "/shards/0/snapshots/{snapshot}", "read_snapshot"),
+    _route("DELETE", C + "/shards/0/snapshots/{snapshot}", "delete_snapshot"),
+    _route("GET", "/snapshots", "list_snapshots"),
+    _route("POST", "/snapshots", "make_snapshot"),
+    _route("GET", "/snapshots/{snapshot}", "read_snapshot"),
+    _route("DELETE", "/snapshots/{snapshot}", "delete_snapshot"),
+    _route("GET", "/metrics", "metrics"),
+    _route("GET", "/telemetry", "telemetry"),
+    _route("GET", "/issues", "issues"),
+    _route("DELETE", "/issues", "clear_issues"),
+    _route("GET", C + "/optimizations", "optimizations"),
+    _route("GET", C + "/shards", "shard_keys"),
+    _route("PUT", C + "/shards", "not_distributed", body=True),
+    _route("POST", C + "/shards/delete", "not_distributed", body=True),
+    _route("POST", C + "/cluster", "not_distributed", body=True),
+    _route("DELETE", "/cluster/peer/{peer}", "not_distributed"),
+    _route("POST", "/cluster/recover", "standalone"),
+    _route("GET", "/cluster/metadata/keys", "standalone"),
 ]
 
 OPEN_PATHS = {"/", "/healthz", "/livez", "/readyz"}
 
 
 def find_route(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
+    path = re.sub("/+", "/", path)
+    path = path.rstrip("/") or "/"
     for route in ROUTES:
         if route.method == method:
             match = route.pattern.fullmatch(path)
@@ -114,10 +161,13 @@ class Api:
     def __init__(self, engine: Engine, version: str):
         self.engine = engine
         self.version_text = version
+        self.snapshots = Snapshots(engine)
         self.peers = 1
 
     def handle(self, route: Route, call: Call) -> Any:
-        timeout(call.params)
+        check_parameters(call.params, route.kind)
+        if "c" in call.names and route.handler != "create_collection":
+            collection_name(call.names["c"])
         try:
             return getattr(self, route.handler)(call)
         except QdrantError:
@@ -152,6 +202,65 @@ class Api:
                 "consensus_thread_status": {"consensus_thread_status": "working", "last_update": "2026-01-01T00:00:00Z"},
                 "message_send_failures": {}}
 
+    def metrics(self, call: Call) -> Any:
+        return Text('# HELP app_info information about qdrant server\n# TYPE app_info gauge\n'
+                    f'app_info{{name="qdrant",version="{self.version_text}"}} 1\n'
+                    "# HELP collections_total number of collections\n# TYPE collections_total gauge\n"
+                    f"collections_total {len(self.engine.collections)}\n")
+
+    def telemetry(self, call: Call) -> Any:
+        call.access.over_all()
+        return {"id": "00000000-0000-0000-0000-000000000000",
+                "app": {"name": "qdrant", "version": self.version_text},
+                "collections": {"number_of_collections": len(self.engine.collections)},
+                "cluster": {"enabled": False}, "requests": {}}
+
+    def issues(self, call: Call) -> Any:
+        return {"issues": []}
+
+    def clear_issues(self, call: Call) -> Any:
+        return True
+
+    def not_distributed(self, call: Call) -> Any:
+        raise QdrantError(400, "Bad request: Distributed mode disabled")
+
+    def standalone(self, call: Call) -> Any:
+        raise QdrantError(500, "Service internal error: Qdrant is running in standalone mode")
+
+    # ---- snapshots
+
+    def _snapshot_owner(self, call: Call, write: bool = False) -> tuple[str, Collection | None]:
+        if "c" not in call.names:
+            call.access.over_all(manage=write)
+            return FULL, None
+        target = (self._write if write else self._read)(call)
+        return target.name, target
+
+    def list_snapshots(self, call: Call) -> Any:
+        return self.snapshots.list(self._snapshot_owner(call)[0])
+
+    def make_snapshot(self, call: Call) -> Any:
+        return self.snapshots.make(*self._snapshot_owner(call, write=True))
+
+    def read_snapshot(self, call: Call) -> Any:
+        return Bytes(self.snapshots.read(self._snapshot_owner(call)[0], call.names["snapshot"]))
+
+    def delete_snapshot(self, call: Call) -> Any:
+        return self.snapshots.remove(self._snapshot_owner(call, write=True)[0], call.names["snapshot"])
+
+    def recover_snapshot(self, call: Call) -> Any:
+        call.access.over_all(manage=True)
+        return self._counted(call, self.snapshots.recover, call.names["c"], call.parsed)
+
+    def optimizations(self, call: Call) -> Any:
+        self._read(call)
+        return {"summary": {"queued_optimizations": 0, "queued_segments": 0, "queued_points": 0, "idle_segments": 1},
+                "running": []}
+
+    def shard_keys(self, call: Call) -> Any:
+        self._read(call)
+        return {}
+
     # ---- collections and aliases
 
     def collections(self, call: Call) -> Any:
@@ -159,7 +268,9 @@ class Api:
 
     def _read(self, call: Call) -> Collection:
         call.access.over(call.names["c"], self.engine.aliases)
-        return self.engine.find(call.names["c"], call.stale)
+        found = self.engine.find(call.names["c"], call.stale)
+        no_shard_key(call.parsed, "Bad request")
+        return found
 
     def _write(self, call: Call) -> Collection:
         call.access.over(call.names["c"], self.engine.aliases, write=True)
@@ -195,8 +306,8 @@ class Api:
         return {"aliases": self.engine.list_aliases() if call.access.sees_aliases else []}
 
     def collection_aliases(self, call: Call) -> Any:
-        target = self._read(call)
-        return {"aliases": self.engine.list_aliases(target.name) if call.access.sees_aliases else []}
+        call.access.over(call.names["c"], self.engine.aliases)
+        return {"aliases": self.engine.list_aliases(call.names["c"]) if call.access.sees_aliases else []}
 
     def change_aliases(self, call: Call) -> Any:
         call.access.over_all(manage=True)
@@ -230,6 +341,7 @@ class Api:
         """The name is resolved once the body was read, parsed and found to be well-formed (hazard 1)."""
         check = prepare(call.parsed)
         target = self._write(call)
+        no_shard_key(call.parsed)
         return self._update(call, target, check(target))
 
     def upsert(self, call: Call) -> Any:
@@ -260,6 +372,9 @@ class Api:
         """Operation by operation until the first error; the earlier ones stay."""
         prepared = self.engine.prepare_batch(call.parsed)
         target = self._write(call)
+        for operation in call.parsed["operations"]:
+            for body in operation.values():
+                no_shard_key(body)
         return [self._update(call, target, check(target)) for check in prepared]
 
     def create_index(self, call: Call) -> Any:
@@ -272,7 +387,12 @@ class Api:
         return self._update(call, target, lambda: self.engine.delete_index(target, call.names["field"]))
 
     def create_vector(self, call: Call) -> Any:
+        problem = vector_name_problem(call.names["vector"])
+        if problem:
+            raise invalid("vector_name", problem, part="path parameters")
         body = shape(models.VectorNameConfig, call.parsed)
+        if isinstance(body, models.DenseVectorNameConfig):
+            check_size(body.dense.size, "dense.size")
         target = self._write(call)
         return self._update(call, target, lambda: self.engine.create_vector(target, call.names["vector"], body))
 
@@ -311,6 +431,20 @@ class Api:
     def query_groups(self, call: Call) -> Any:
         return self.engine.query_groups(lambda: self._read(call), call.parsed)
 
+    def old_query(self, call: Call) -> Any:
+        return self.engine.query(lambda: self._read(call), AS_QUERY[call.names["old"]](call.parsed))["points"]
+
+    def old_batch(self, call: Call) -> Any:
+        kind = AS_QUERY[call.names["old"]]
+        if not isinstance(call.parsed, dict) or not isinstance(call.parsed.get("searches"), list):
+            raise bad_format("missing field `searches`")
+        found = self.engine.query_batch(lambda: self._read(call), {
+            "searches": [kind(one) for one in call.parsed["searches"]]})
+        return [one["points"] for one in found]
+
+    def old_groups(self, call: Call) -> Any:
+        return self.engine.query_groups(lambda: self._read(call), AS_QUERY[call.names["old"]](call.parsed))
+
     def matrix_pairs(self, call: Call) -> Any:
         pairs = self.engine.matrix(lambda: self._read(call), call.parsed)
         return {"pairs": [{"a": a, "b": b, "score": score} for a, b, score in pairs]}
@@ -321,6 +455,14 @@ class Api:
         kept = [(ids.index(a), ids.index(b), score) for a, b, score in pairs if b in ids]
         return {"offsets_row": [row for row, _, _ in kept], "offsets_col": [col for _, col, _ in kept],
                 "scores": [score for _, _, score in kept], "ids": ids}
+
+
+def no_shard_key(body: Any, prefix: str = "Wrong input") -> None:
+    """A single node cannot make any."""
+    key = body.get("shard_key") if isinstance(body, dict) else None
+    if key is not None and key != []:
+        first = key[0] if isinstance(key, list) else key
+        raise QdrantError(400, f"{prefix}: Shard key {orjson.dumps(first).decode()} not found")
 
 
 def serialise(value: Any) -> bytes:

@@ -21,11 +21,11 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from .access import Access, Keys
-from .api import OPEN_PATHS, Api, Call, Raw, Route, Text, find_route, serialise
+from .api import OPEN_PATHS, Api, Bytes, Call, Raw, Route, Text, find_route, serialise
 from .engine import Engine
 from .errors import QdrantError
 from .faults import CANNED, IDS_SHOWN, Entry, Held, Log, Rule, Rules, Waiting, ids_in
-from .validate import MAX_BODY, parse_json
+from .validate import MAX_BODY, parse_json, unknown_members
 
 KEEP_ALIVE = 5.0
 HUGE = 64 * 1024 * 1024
@@ -231,9 +231,11 @@ class Server:
         return call
 
     def _apply(self, route: Route, call: Call, entry: Entry, rules: list[Rule]) -> Any:
+        unknown_members.clear()
         try:
             return self.api.handle(route, call)
         finally:
+            entry.unknown = sorted(set(unknown_members))
             entry.applied += call.applied
             for rule in rules:
                 if rule.action == "twice":
@@ -339,6 +341,8 @@ class Server:
     def _good(self, result: Any, started: float) -> tuple[bytes, str, dict]:
         if isinstance(result, Text):
             return result.encode(), "text/plain; charset=utf-8", {}
+        if isinstance(result, Bytes):
+            return bytes(result), "application/octet-stream", {}
         if isinstance(result, Raw):
             return serialise(dict(result)), "application/json", {}
         spent = time.perf_counter() - started

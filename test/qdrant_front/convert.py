@@ -8,11 +8,12 @@ from __future__ import annotations
 import datetime
 from typing import Any, Callable
 
+import numpy
 import qdrant_edge as edge
 from qdrant_client.http import models
 
-from .errors import QdrantError, wrong_input
-from .validate import at_least, check_vector, is_inference, is_sparse, point_id
+from .errors import QdrantError, bad_format, invalid, wrong_input
+from .validate import at_least, check_vector, is_inference, is_sparse, pair_as_sparse, point_id, within
 
 # ---------------------------------------------------------------- vectors
 
@@ -76,13 +77,17 @@ def condition(value: Any) -> Any:
     if isinstance(value, models.NestedCondition):
         return edge.NestedCondition(value.nested.key, filter_(value.nested.filter))
     if isinstance(value, models.SliceCondition):
-        return edge.SliceCondition(value.slice.total, value.slice.index)
+        raise bad_format("Expected some form of condition")  # of 1.19
     raise wrong_input(f"unsupported condition {type(value).__name__}")
 
 
 def _field(value: models.FieldCondition) -> edge.FieldCondition:
     box, radius, polygon, count = (
         value.geo_bounding_box, value.geo_radius, value.geo_polygon, value.values_count)
+    if not value.key:
+        raise bad_format("Invalid json path: ''")
+    if all(getattr(value, name) is None for name in type(value).model_fields if name != "key"):
+        raise invalid("filter", "At least one field condition must be specified")
     return edge.FieldCondition(
         value.key,
         match=_match(value.match),
@@ -106,17 +111,18 @@ def _match(value: Any) -> Any:
     if value is None:
         return None
     kinds = {
-        models.MatchValue: lambda m: edge.MatchValue(m.value),
+        # A bool of Python's own would be taken for an integer.
+        models.MatchValue: lambda m: edge.MatchValue(
+            numpy.bool_(m.value) if isinstance(m.value, bool) else m.value),
         models.MatchText: lambda m: edge.MatchText(m.text),
         models.MatchTextAny: lambda m: edge.MatchTextAny(m.text_any),
         models.MatchPhrase: lambda m: edge.MatchPhrase(m.phrase),
         models.MatchAny: lambda m: edge.MatchAny(m.any),
         models.MatchExcept: lambda m: edge.MatchExcept(m.except_),
     }
-    if hasattr(models, "MatchPrefix"):
-        kinds[models.MatchPrefix] = lambda m: edge.MatchPrefix(m.prefix)
-    if hasattr(models, "MatchSubstring"):
-        kinds[models.MatchSubstring] = lambda m: edge.MatchSubstring(m.substring)
+    if type(value) not in kinds:
+        # What 1.19 has added.
+        raise bad_format("data did not match any variant of untagged enum MatchInterface")
     return kinds[type(value)](value)
 
 
@@ -164,9 +170,12 @@ def order_by(value: Any) -> edge.OrderBy | None:
 def search_params(value: models.SearchParams | None) -> edge.SearchParams | None:
     if value is None:
         return None
-    at_least(value.hnsw_ef, 1, "params.hnsw_ef")
+    at_least(value.hnsw_ef, 0, "params.hnsw_ef")
     quantization, acorn = value.quantization, value.acorn
-    idf = getattr(value, "idf", None)
+    if quantization:
+        at_least(quantization.oversampling, 1.0, "params.quantization.oversampling")
+    if acorn:
+        within(acorn.max_selectivity, 0.0, 1.0, "params.acorn.max_selectivity")
     return edge.SearchParams(
         hnsw_ef=value.hnsw_ef,
         exact=bool(value.exact),
@@ -174,7 +183,6 @@ def search_params(value: models.SearchParams | None) -> edge.SearchParams | None
         quantization=quantization and edge.QuantizationSearchParams(
             bool(quantization.ignore), quantization.rescore, quantization.oversampling),
         acorn=acorn and edge.AcornSearchParams(bool(acorn.enable), acorn.max_selectivity),
-        idf=idf and edge.IdfParams(filter_(getattr(idf, "corpus", None))),
     )
 
 
@@ -184,10 +192,13 @@ def search_params(value: models.SearchParams | None) -> edge.SearchParams | None
 class QueryBuilder:
     """One query of a request: resolves ids, remembers them so that they can be left out."""
 
-    def __init__(self, lookup: Callable[[Any, str, Any], Any], using: str | None, lookup_from: Any, limit: int):
+    def __init__(self, lookup: Callable[[Any, str, Any], Any], own: str, using: str | None, lookup_from: Any,
+                 limit: int):
         self._lookup = lookup
         self._using = using or ""
         self._lookup_from = lookup_from
+        # Ids of the searched collection are left out, also where lookup_from names it.
+        self._leaves_out = lookup_from is None or lookup_from.collection == own
         self._limit = limit
         self.referenced: list[int | str] = []
 
@@ -200,10 +211,11 @@ class QueryBuilder:
         if isinstance(value, (models.Document, models.Image, models.InferenceObject)):
             return embed(value.model_dump(exclude_none=True), query=True)
         if isinstance(value, list):
-            check_vector(value, "query")
+            if value:
+                check_vector(value, "query")
             return value
         canonical = point_id(value)
-        if self._lookup_from is None:
+        if self._leaves_out:
             self.referenced.append(canonical)
         return self._lookup(canonical, self._using, self._lookup_from)
 
@@ -224,20 +236,23 @@ class QueryBuilder:
         if query.mmr is None:
             return edge.Query.Nearest(target, using)
         diversity = 0.5 if query.mmr.diversity is None else query.mmr.diversity
-        candidates = query.mmr.candidates_limit or self._limit
+        within(diversity, 0.0, 1.0, "query.mmr.diversity")
+        within(query.mmr.candidates_limit, 0, 16384, "query.mmr.candidates_limit")
+        candidates = self._limit if query.mmr.candidates_limit is None else query.mmr.candidates_limit
         return edge.Mmr(target, 1.0 - diversity, candidates, using)
 
     def _RecommendQuery(self, query, using):
         body = query.recommend
         positives = self._examples(body.positive)
         negatives = self._examples(body.negative)
+        if not positives and not negatives:
+            raise invalid("query.recommend.positives, negatives",
+                          "At least one positive or negative vector/id must be provided")
         strategy = body.strategy or "average_vector"
         if strategy == "average_vector":
             if not positives:
                 raise wrong_input("At least one positive vector ID required with this strategy")
             return edge.Query.Nearest(average(positives, negatives), using)
-        if not positives and not negatives:
-            raise wrong_input("At least one positive or negative vector ID required")
         examples = edge.RecommendQuery(positives, negatives)
         make = (edge.Query.RecommendBestScore if strategy == "best_score"
                 else edge.Query.RecommendSumScores)
@@ -276,6 +291,7 @@ class QueryBuilder:
         return fusion(query.fusion, None, None)
 
     def _RrfQuery(self, query, using):
+        at_least(query.rrf.k, 1, "query.rrf.k")
         return fusion("rrf", query.rrf.k, query.rrf.weights)
 
     def _FormulaQuery(self, query, using):
@@ -290,9 +306,11 @@ def fusion(kind: str, k: int | None, weights: list[float] | None) -> Any:
 
 def average(positives: list, negatives: list) -> Any:
     """The average_vector strategy, which Edge leaves to its caller; dense vectors only."""
+    if all(isinstance(example, edge.SparseVector) for example in positives + negatives):
+        return _sparse_average(positives, negatives)
     if not all(isinstance(example, list) and not isinstance(example[0], list)
                for example in positives + negatives):
-        raise wrong_input("average_vector of sparse or multi vectors is not supported by the front")
+        raise wrong_input("average_vector of multi vectors is not supported by the front")
 
     def mean(vectors):
         return [sum(column) / len(vectors) for column in zip(*vectors)]
@@ -301,6 +319,37 @@ def average(positives: list, negatives: list) -> Any:
     if not negatives:
         return up
     return [2 * p - n for p, n in zip(up, mean(negatives))]
+
+
+def _sparse_average(positives: list, negatives: list) -> edge.SparseVector:
+    sums: dict[int, float] = {}
+    for examples, sign in ((positives, 2 if negatives else 1), (negatives, -1)):
+        for example in examples:
+            for index, number in zip(example.indices, example.values):
+                sums[index] = sums.get(index, 0) + sign * number / len(examples)
+    return edge.SparseVector(sorted(sums), [sums[index] for index in sorted(sums)])
+
+
+def as_parsed(parsed: Any) -> Any:
+    """A query as the parser of 1.18 sees it: pairs of rows are sparse vectors, and `idf` is not known."""
+    if not isinstance(parsed, dict):
+        return parsed
+    out = dict(parsed)
+    query = out.get("query")
+    out["query"] = pair_as_sparse(query) or query
+    if isinstance(query, dict) and pair_as_sparse(query.get("nearest")):
+        out["query"] = {**query, "nearest": pair_as_sparse(query["nearest"])}
+    if query is None:
+        out.pop("query")
+    if isinstance(query, dict) and isinstance(query.get("discover"), dict) and query["discover"].get("context", 1) is None:
+        out["query"] = {"discover": {**query["discover"], "context": []}}
+    if isinstance(out.get("params"), dict):
+        out["params"] = {key: value for key, value in out["params"].items() if key != "idf"}
+    if isinstance(out.get("prefetch"), list):
+        out["prefetch"] = [as_parsed(one) for one in out["prefetch"]]
+    elif isinstance(out.get("prefetch"), dict):
+        out["prefetch"] = as_parsed(out["prefetch"])
+    return out
 
 
 def expression(value: Any) -> Any:
@@ -371,6 +420,8 @@ def index_schema(value: Any) -> tuple[Any, str]:
         return getattr(edge.PayloadSchemaType, kinds[name]), name
     given = value.model_dump(exclude_none=True, mode="json")
     name = given.pop("type")
+    if given.get("lookup") is False and given.get("range") is False:
+        raise invalid("field_schema.lookup", "the 'lookup' and 'range' capabilities can't be both disabled")
     # Only what changes results is passed on; placement on disk means nothing here.
     passed = {key: given[key] for key in
               ("lookup", "range", "min_token_len", "max_token_len", "lowercase", "ascii_folding",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 from typing import Any, Callable
 from uuid import UUID
@@ -18,9 +19,10 @@ import qdrant_edge as edge
 from qdrant_client.http import models
 
 from . import convert
-from .errors import (QdrantError, collection_exists, from_edge, no_collection, not_found, wrong_input)
-from .validate import (at_least, check_vector, collection_name, is_inference, is_sparse, point_id, shape,
-                       upsert_points)
+from .errors import (QdrantError, bad_format, collection_exists, from_edge, invalid, no_collection, not_found,
+                     wrong_input)
+from .validate import (at_least, check_bounds, check_vector, collection_name, empty_update, is_inference,
+                       is_sparse, pair_as_sparse, point_id, shape, upsert_points, vector_name_problem)
 
 Update = edge.UpdateOperation
 
@@ -38,6 +40,12 @@ def run(call, *args):
         if type(error).__name__ != "PanicException":
             raise
         raise QdrantError(500, f"Service internal error: panic: {error}") from None
+
+
+def not_null(parsed: dict, name: str) -> None:
+    """For members that may be left out, but not be null."""
+    if name in parsed and parsed[name] is None:
+        raise bad_format(f"invalid type: null, expected a value of `{name}`")
 
 
 # ---------------------------------------------------------------- answers
@@ -64,7 +72,7 @@ def shown_record(record: Any, with_payload: Any, with_vector: Any, extra: dict |
     out = {"id": shown_id(record.id), **(extra or {})}
     if with_payload is not False:
         out["payload"] = record.payload if record.payload is not None else {}
-    if with_vector not in (False, []):
+    if with_vector is not False:
         out["vector"] = shown_vector({} if record.vector is None else record.vector)
     if record.order_value is not None:
         out["order_value"] = record.order_value
@@ -74,6 +82,9 @@ def shown_record(record: Any, with_payload: Any, with_vector: Any, extra: dict |
 def shown_hit(hit: Any, with_payload: Any, with_vector: Any) -> dict:
     return shown_record(hit, with_payload, with_vector,
                         {"version": hit.version, "score": numpy.float32(hit.score)})
+
+
+NO_VECTOR = "front-none"
 
 
 class Collection:
@@ -87,21 +98,26 @@ class Collection:
         self.durable = durable
         self.operations = operations
         self.schema: dict[str, Any] = schema or {}
+        # What an update has set of `params`.
+        self.params: dict[str, Any] = {}
         vectors = config.vectors
+        self.unnamed = isinstance(vectors, models.VectorParams)
         if vectors is None:
             self.dense: dict[str, models.VectorParams] = {}
-        elif isinstance(vectors, models.VectorParams):
+        elif self.unnamed:
             self.dense = {"": vectors}
         else:
             self.dense = dict(vectors)
         self.sparse: dict[str, models.SparseVectorParams | None] = dict(config.sparse_vectors or {})
-        self.metadata: dict = dict(config.metadata or {})
+        self.metadata: dict | None = None if config.metadata is None else dict(config.metadata)
         self.shard = run(edge.EdgeShard.create, path, self._edge_config()) if fresh else run(edge.EdgeShard.load, path)
 
     def _edge_config(self) -> edge.EdgeConfig:
         return edge.EdgeConfig(
             vectors={name: convert.dense_params(one) for name, one in self.dense.items()},
-            sparse_vectors={name: convert.sparse_params(one) for name, one in self.sparse.items()},
+            sparse_vectors={name: convert.sparse_params(one) for name, one in self.sparse.items()}
+            # Edge wants a vector, where Qdrant takes a collection without any.
+            or ({} if self.dense else {NO_VECTOR: edge.EdgeSparseVectorParams()}),
             wal_enabled=False, max_search_threads=1)
 
     def close(self) -> None:
@@ -150,6 +166,9 @@ class Collection:
         if params is not None and params.multivector_config and isinstance(vector, list) \
                 and not isinstance(vector[0], list):
             return [vector]
+        # Of a vector without a name Qdrant's parser makes a multi-vector at once.
+        if name and pair_as_sparse(vector):
+            vector = pair_as_sparse(vector)
         if name in self.sparse and isinstance(vector, list):
             raise wrong_input(f"Conversion between sparse and regular vectors failed: {name}")
         if name in self.dense and is_sparse(vector):
@@ -164,12 +183,10 @@ class Collection:
         params = {"shard_number": config.shard_number or 1,
                   "replication_factor": config.replication_factor or 1,
                   "write_consistency_factor": config.write_consistency_factor or 1,
-                  "on_disk_payload": True if config.on_disk_payload is None else config.on_disk_payload}
-        if self.dense:
-            params["vectors"] = (plain(self.dense[""]) if list(self.dense) == [""]
-                                 else {name: plain(one) for name, one in self.dense.items()})
-        else:
-            params["vectors"] = {}
+                  "on_disk_payload": True if config.on_disk_payload is None else config.on_disk_payload,
+                  **self.params}
+        params["vectors"] = (plain(self.dense[""]) if self.unnamed and list(self.dense) == [""]
+                             else {name: plain(one) for name, one in self.dense.items()})
         if self.sparse:
             params["sparse_vectors"] = {name: plain(one) or {} for name, one in self.sparse.items()}
         if config.sharding_method:
@@ -182,14 +199,20 @@ class Collection:
                                  "default_segment_number": 0, "max_segment_size": None,
                                  "memmap_threshold": None, "indexing_threshold": 10000,
                                  "flush_interval_sec": 5, "max_optimization_threads": None,
-                                 **(plain(config.optimizers_config) or {})},
+                                 "prevent_unoptimized": None, **(plain(config.optimizers_config) or {})},
             "wal_config": {"wal_capacity_mb": 32, "wal_segments_ahead": 0, "wal_retain_closed": 1,
                            **(plain(config.wal_config) or {})},
             "quantization_config": plain(config.quantization_config),
-            "strict_mode_config": {"enabled": False, **(plain(config.strict_mode_config) or {})},
         }
-        if self.metadata:
+        if shown["optimizer_config"]["max_optimization_threads"] == "auto":
+            shown["optimizer_config"]["max_optimization_threads"] = None
+        if config.strict_mode_config is not None:
+            shown["strict_mode_config"] = plain(config.strict_mode_config)
+        if self.metadata is not None:
             shown["metadata"] = self.metadata
+        queue = {"length": 0}
+        if shown["optimizer_config"]["prevent_unoptimized"]:
+            queue["deferred_points"] = 0
         indexes = {}
         for field, index in seen.payload_schema.items():
             given = self.schema.get(field, "keyword")
@@ -198,13 +221,14 @@ class Collection:
         return {"status": "green", "optimizer_status": "ok",
                 "indexed_vectors_count": seen.indexed_vectors_count, "points_count": seen.points_count,
                 "segments_count": seen.segments_count, "config": shown, "payload_schema": indexes,
-                "update_queue": {"length": 0}}
+                "update_queue": queue}
 
     def saved(self) -> dict:
         return {"name": self.name, "path": os.path.basename(self.path), "operations": self.operations,
                 "schema": self.schema, "config": {
                     **plain(self.config),
-                    "vectors": {name: plain(one) for name, one in self.dense.items()},
+                    "vectors": (plain(self.dense[""]) if self.unnamed and list(self.dense) == [""]
+                                else {name: plain(one) for name, one in self.dense.items()}),
                     "sparse_vectors": {name: plain(one) or {} for name, one in self.sparse.items()},
                     "metadata": self.metadata}}
 
@@ -213,7 +237,20 @@ def plain(value: Any) -> Any:
     return None if value is None else value.model_dump(mode="json", exclude_none=True)
 
 
+def enabled(value: Any) -> Any:
+    """A quantization, or None for the word that ends it."""
+    return None if getattr(value, "value", value) == "Disabled" else value
+
+
+def check_size(size: int, where: str) -> None:
+    if not 1 <= size <= 65536:
+        raise invalid(where, f"value {size} invalid, must be from 1 to 65536")
+
+
 Resolve = Callable[[], Collection]
+
+OPERATIONS = ("upsert", "delete", "set_payload", "overwrite_payload", "delete_payload", "clear_payload",
+              "update_vectors", "delete_vectors")
 
 
 class Engine:
@@ -293,6 +330,7 @@ class Engine:
     def create(self, name: str, parsed: Any) -> bool:
         collection_name(name, new=True)
         config = shape(models.CreateCollection, parsed)
+        not_null(parsed, "vectors")
         if name in self.collections:
             raise collection_exists(name)
         if name in self.aliases:
@@ -309,15 +347,29 @@ class Engine:
         vectors = config.vectors
         params = {"": vectors} if isinstance(vectors, models.VectorParams) else vectors or {}
         for name, one in params.items():
-            if not 1 <= one.size <= 65536:
-                raise QdrantError(422, f"Validation error in JSON body: [vectors{'.' + name if name else ''}.size: "
-                                       f"value {one.size} invalid, must be from 1 to 65536]")
+            if one.size < 1:
+                raise bad_format("data did not match any variant of untagged enum VectorsConfig")
+            check_size(one.size, f"vectors{'.' + name if name else ''}.size")
+        check_bounds(config)
+        for kind, names in (("dense", params), ("sparse", config.sparse_vectors or {})):
+            for name in names:
+                if vector_name_problem(name):
+                    raise wrong_input(f"Invalid {kind} vector name `{name}`: {vector_name_problem(name)}")
+        if "" in (config.sparse_vectors or {}):
+            raise wrong_input("Sparse vector name cannot be empty")
         if set(params) & set(config.sparse_vectors or {}):
             raise wrong_input("Dense and sparse vectors cannot have the same name")
 
     def update(self, name: str, parsed: Any) -> bool:
         change = shape(models.UpdateCollection, parsed)
+        if change.params is not None and 0 in (change.params.replication_factor,
+                                               change.params.write_consistency_factor):
+            raise bad_format("invalid value: integer `0`, expected a nonzero u32")
+        check_bounds(change)
         target = self.find(name)
+        for name_ in [*(change.vectors or {}), *(change.sparse_vectors or {})]:
+            if name_ not in target.dense and name_ not in target.sparse:
+                raise wrong_input(f"Not existing vector name error: {name_}")
         for part in ("optimizers_config", "hnsw_config", "strict_mode_config"):
             given = getattr(change, part)
             if given is not None:
@@ -325,9 +377,20 @@ class Engine:
                 kind = {"optimizers_config": models.OptimizersConfigDiff, "hnsw_config": models.HnswConfigDiff,
                         "strict_mode_config": models.StrictModeConfig}[part]
                 setattr(target.config, part, shape(kind, merged))
-        for name_ in change.vectors or {}:
-            if name_ not in target.dense:
-                raise wrong_input(f"Not existing vector name error: {name_}")
+        if change.quantization_config is not None:
+            target.config.quantization_config = enabled(change.quantization_config)
+        if change.params is not None:
+            target.params.update(plain(change.params))
+        for name_, diff in (change.vectors or {}).items():
+            self._update_vector(target.dense[name_], diff)
+        for name_, diff in (change.sparse_vectors or {}).items():
+            merged = {**(plain(target.sparse[name_]) or {}), **plain(diff)}
+            merged["index"] = {**((plain(target.sparse[name_]) or {}).get("index") or {}), **merged.get("index", {})}
+            if not merged["index"]:
+                del merged["index"]
+            target.sparse[name_] = shape(models.SparseVectorParams, merged)
+        if change.metadata is not None and target.metadata is None:
+            target.metadata = {}
         for key, value in (change.metadata or {}).items():
             if value is None:
                 target.metadata.pop(key, None)
@@ -336,8 +399,19 @@ class Engine:
         self.save()
         return True
 
+    @staticmethod
+    def _update_vector(params: models.VectorParams, diff: models.VectorParamsDiff) -> None:
+        if diff.on_disk is not None:
+            params.on_disk = diff.on_disk
+        if diff.hnsw_config is not None:
+            merged = {**(plain(params.hnsw_config) or {}), **plain(diff.hnsw_config)}
+            params.hnsw_config = shape(models.HnswConfigDiff, merged) if merged else None
+        if diff.quantization_config is not None:
+            params.quantization_config = enabled(diff.quantization_config)
+
     def delete(self, name: str) -> bool:
         """By its real name only; takes its aliases along."""
+        collection_name(name)
         target = self.collections.pop(name, None)
         left = {alias: real for alias, real in self.aliases.items() if real != name}
         if left != self.aliases:
@@ -370,6 +444,10 @@ class Engine:
             self._set_aliases(aliases)
         return True
 
+    def restore_aliases(self, aliases: dict[str, str]) -> None:
+        if aliases != self.aliases:
+            self._set_aliases(aliases)
+
     def list_aliases(self, collection: str | None = None) -> list[dict]:
         return [{"alias_name": alias, "collection_name": real} for alias, real in sorted(self.aliases.items())
                 if collection is None or real == collection]
@@ -391,8 +469,15 @@ class Engine:
         self.save()
 
     def create_vector(self, target: Collection, name: str, body: Any) -> None:
+        if isinstance(body, models.DenseVectorNameConfig):
+            given = {key: val for key, val in plain(body.dense).items()
+                     if key in ("size", "distance", "datatype", "multivector_config")}
+            asked = shape(models.VectorParams, given)
         if name in target.dense or name in target.sparse:
-            raise wrong_input(f"Vector name `{name}` already exists")
+            dense = isinstance(body, models.DenseVectorNameConfig)
+            self._check_same_vector(target, name, asked if dense else None,
+                                    None if dense else body.sparse.modifier)
+            return
         if isinstance(body, models.DenseVectorNameConfig):
             given = {key: val for key, val in plain(body.dense).items()
                      if key in ("size", "distance", "datatype", "multivector_config")}
@@ -408,9 +493,20 @@ class Engine:
             target.sparse[name] = params
         self.save()
 
+    @staticmethod
+    def _check_same_vector(target: Collection, name: str, asked: models.VectorParams | None, modifier: Any) -> None:
+        """Nothing to do where there is the same already."""
+        there = target.dense.get(name)
+        if asked is None and there is None and getattr(target.sparse[name], "modifier", None) != modifier:
+            raise wrong_input(f"Sparse vector `{name}` already exists with a different configuration")
+        if (there is None) != (asked is None) or (asked is not None and (
+                there.size, there.distance, there.datatype, there.multivector_config) != (
+                asked.size, asked.distance, asked.datatype, asked.multivector_config)):
+            raise wrong_input(f"Vector `{name}` already exists with a different configuration")
+
     def delete_vector(self, target: Collection, name: str) -> None:
         if name not in target.dense and name not in target.sparse:
-            raise wrong_input(f"Not existing vector name error: {name}")
+            return
         target.apply(Update.delete_vector_name(name))
         target.dense.pop(name, None)
         target.sparse.pop(name, None)
@@ -430,6 +526,8 @@ class Engine:
                     "update_only": edge.UpdateMode.UpdateOnly}[parsed["update_mode"]]
 
         def check(target: Collection):
+            if not rows:
+                raise empty_update()
             for _, vector, _ in rows:
                 target.check_dimension(vector)
 
@@ -441,14 +539,18 @@ class Engine:
         return check
 
     @staticmethod
-    def _unchecked(operation: Any):
-        """An operation that nothing is checked for before it is logged."""
-        return lambda target: lambda: target.apply(operation)
+    def _unchecked(operation: Any, ids: list | None = None):
+        """An operation of which only this is checked before it is logged: that a list of ids has some."""
+        def check(target: Collection):
+            if ids == []:
+                raise empty_update()
+            return lambda: target.apply(operation)
+        return check
 
     def _on_selected(self, body: Any, by_ids, by_filter):
         """An operation on points named by the client's PointIdsList or FilterSelector."""
         if isinstance(body, models.PointIdsList):
-            return self._unchecked(by_ids([point_id(one) for one in body.points]))
+            return self._unchecked(by_ids([point_id(one) for one in body.points]), body.points)
         return self._unchecked(by_filter(convert.filter_(body.filter)))
 
     def _on_points(self, body: Any, by_ids, by_filter):
@@ -456,7 +558,7 @@ class Engine:
         if body.points is None and body.filter is None:
             raise QdrantError(400, "Bad request: Either list of point ids or filter must be provided")
         if body.points is not None:
-            return self._unchecked(by_ids([point_id(one) for one in body.points]))
+            return self._unchecked(by_ids([point_id(one) for one in body.points]), body.points)
         return self._unchecked(by_filter(convert.filter_(body.filter)))
 
     def prepare_delete(self, parsed: Any):
@@ -487,6 +589,8 @@ class Engine:
 
     def prepare_delete_vectors(self, parsed: Any):
         body = shape(models.DeleteVectors, parsed)
+        if not body.vector:
+            raise invalid("vector", "must specify vector names to delete")
         return self._on_points(
             body, lambda ids: Update.delete_vectors(ids, body.vector),
             lambda cond: Update.delete_vectors_by_filter(cond, body.vector))
@@ -494,14 +598,15 @@ class Engine:
     def prepare_update_vectors(self, parsed: Any):
         body = shape(models.UpdateVectors, parsed)
         rows = [(point_id(one["id"]), one["vector"]) for one in parsed["points"]]
+        if not rows:
+            raise invalid("points", "must specify points to update")
         for number, (_, vector) in enumerate(rows):
+            if vector == {}:
+                raise invalid(f"points[{number}].vector", "must specify vectors to update for point")
             check_vector(vector, f"points[{number}].vector")
         condition = convert.filter_(body.update_filter)
 
         def check(target: Collection):
-            for _, vector in rows:
-                target.check_dimension(vector)
-
             def apply():
                 changes = [edge.PointVectors(identifier, target.edge_vector(vector))
                            for identifier, vector in rows]
@@ -514,8 +619,8 @@ class Engine:
         shape(models.UpdateOperations, parsed)
         prepared = []
         for operation in parsed["operations"]:
-            kind, body = next(iter(operation.items()))
-            prepared.append(getattr(self, f"prepare_{kind}")(body))
+            kind = next(key for key in operation if key in OPERATIONS)
+            prepared.append(getattr(self, f"prepare_{kind}")(operation[kind]))
         return prepared
 
     # ---- reads: the body's shape first, then the collection
@@ -527,12 +632,14 @@ class Engine:
 
     def points(self, resolve: Resolve, parsed: Any) -> list[dict]:
         body = shape(models.PointRequest, parsed)
+        not_null(parsed, "with_vector")
         target = resolve()
         return self.retrieve(target, [point_id(one) for one in body.ids],
-                             convert.with_payload(body.with_payload, True), convert.with_vector(body.with_vector))
+                             convert.with_payload(body.with_payload, False), convert.with_vector(body.with_vector))
 
     def scroll(self, resolve: Resolve, parsed: Any) -> dict:
         body = shape(models.ScrollRequest, parsed)
+        not_null(parsed, "with_vector")
         target = resolve()
         at_least(body.limit, 1, "limit")
         if body.order_by is not None and body.offset is not None:
@@ -551,6 +658,7 @@ class Engine:
 
     def count(self, resolve: Resolve, parsed: Any) -> dict:
         body = shape(models.CountRequest, parsed)
+        not_null(parsed, "exact")
         target = resolve()
         exact = True if body.exact is None else body.exact
         return {"count": run(target.shard.count, edge.CountRequest(exact, convert.filter_(body.filter)))}
@@ -583,31 +691,38 @@ class Engine:
         return lookup
 
     def _scoring(self, target: Collection, body: Any, limit: int) -> tuple[Any, Any]:
-        """The query with ids resolved, and its filter with these ids left out."""
-        builder = convert.QueryBuilder(self._lookup(target), body.using, body.lookup_from, limit)
+        """The query with ids resolved, and these ids."""
+        builder = convert.QueryBuilder(self._lookup(target), target.name, body.using, body.lookup_from, limit)
         query = builder.build(body.query)
-        condition = convert.filter_(body.filter)
-        if builder.referenced:
-            others = edge.HasIdCondition(set(builder.referenced))
-            must = [condition] if condition else None
-            condition = edge.Filter(must=must, must_not=[others])
-        return query, condition
+        if body.score_threshold is not None and body.query is None:
+            raise QdrantError(400, "Bad request: A query is needed to use the score_threshold. "
+                                   "Can't have score_threshold without defining a query.")
+        if isinstance(query, edge.Fusion) and body.using:
+            raise QdrantError(400, "Bad request: Fusion queries cannot be combined with the 'using' field.")
+        return query, builder.referenced
 
-    def _prefetches(self, target: Collection, value: Any) -> list | None:
+    def _prefetches(self, target: Collection, value: Any, referenced: list) -> list | None:
         if value is None:
             return None
         out = []
         for body in value if isinstance(value, list) else [value]:
             at_least(body.limit, 1, "prefetch.limit")
             limit = 10 if body.limit is None else body.limit
-            query, condition = self._scoring(target, body, limit)
-            out.append(edge.Prefetch(limit, query, self._prefetches(target, body.prefetch),
-                                     convert.search_params(body.params), condition, body.score_threshold))
+            query, ids = self._scoring(target, body, limit)
+            referenced += ids
+            out.append(edge.Prefetch(limit, query, self._prefetches(target, body.prefetch, referenced),
+                                     convert.search_params(body.params), convert.filter_(body.filter),
+                                     body.score_threshold))
         return out
 
     def _hits(self, target: Collection, body: Any, limit: int, offset: int, with_payload: Any, with_vector: Any):
-        query, condition = self._scoring(target, body, limit)
-        prefetches = self._prefetches(target, body.prefetch)
+        query, referenced = self._scoring(target, body, limit)
+        prefetches = self._prefetches(target, body.prefetch, referenced)
+        condition = convert.filter_(body.filter)
+        if referenced:
+            # Those of the prefetches, too; the engine hands this filter down to them.
+            condition = edge.Filter(must=[condition] if condition else None,
+                                    must_not=[edge.HasIdCondition(set(referenced))])
         if isinstance(query, (edge.Formula, edge.Fusion)) and not prefetches:
             kind = "fusion" if isinstance(query, edge.Fusion) else "formula"
             raise QdrantError(400, f"Bad request: {kind.capitalize()} queries cannot be combined with the 'using' "
@@ -618,7 +733,7 @@ class Engine:
             params=convert.search_params(body.params)))
 
     def query(self, resolve: Resolve, parsed: Any) -> dict:
-        body = shape(models.QueryRequest, parsed)
+        body = shape(models.QueryRequest, convert.as_parsed(parsed))
         target = resolve()
         at_least(body.limit, 1, "limit")
         with_payload = convert.with_payload(body.with_payload, False)
@@ -634,11 +749,13 @@ class Engine:
 
     def query_groups(self, resolve: Resolve, parsed: Any) -> dict:
         """All hits, grouped here: right for the sizes of tests."""
-        body = shape(models.QueryGroupsRequest, parsed)
+        body = shape(models.QueryGroupsRequest, convert.as_parsed(parsed))
+        if not GROUP_PATH.fullmatch(body.group_by):
+            raise bad_format(f"Invalid json path: '{body.group_by}'")
         target = resolve()
         at_least(body.limit, 1, "limit")
         at_least(body.group_size, 1, "group_size")
-        groups_wanted = 3 if body.limit is None else body.limit
+        groups_wanted = 10 if body.limit is None else body.limit
         size = 3 if body.group_size is None else body.group_size
         with_payload = convert.with_payload(body.with_payload, False)
         with_vector = convert.with_vector(body.with_vector)
@@ -667,10 +784,15 @@ class Engine:
             return {}
         if isinstance(where, str):
             where = models.WithLookup(collection=where)
-        records = self.retrieve(self.find(where.collection), [point_id(value)],
+        place = self.find(where.collection)
+        try:
+            identifier = point_id(value)
+        except QdrantError:
+            return {}
+        records = self.retrieve(place, [identifier],
                                 convert.with_payload(where.with_payload, True),
                                 convert.with_vector(where.with_vectors))
-        return {"lookup": records[0] if records else None}
+        return {"lookup": records[0]} if records else {}
 
     def matrix(self, resolve: Resolve, parsed: Any) -> list[tuple]:
         """(a, b, score) of each sampled point's nearest among the sample."""
@@ -679,6 +801,9 @@ class Engine:
         at_least(body.sample, 2, "sample")
         at_least(body.limit, 1, "limit")
         using = body.using or ""
+        if using not in target.dense and using not in target.sparse:
+            raise wrong_input(f"Vector with name `{using}` is not configured in this collection, "
+                              f"available names: {', '.join([*target.dense, *target.sparse])}")
         sample = 10 if body.sample is None else body.sample
         limit = 3 if body.limit is None else body.limit
         having = edge.Filter(must=[edge.HasVectorCondition(using)] + (
@@ -696,6 +821,9 @@ class Engine:
                                    must_not=[edge.HasIdCondition({shown_id(one.id)})])))
             pairs += [(shown_id(one.id), shown_id(hit.id), numpy.float32(hit.score)) for hit in hits]
         return pairs
+
+
+GROUP_PATH = re.compile(r'(?:[\w-]+|"[^"]+")(?:\[\d*\])*(?:\.(?:[\w-]+|"[^"]+")(?:\[\d*\])*)*')
 
 
 class _Hit:

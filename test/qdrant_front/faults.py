@@ -187,6 +187,8 @@ class Entry:
     answered: float | None = None
     status: int | None = None
     error: str | None = None
+    # Members of the body that Qdrant does not know, and ignores.
+    unknown: list[str] = field(default_factory=list)
     client_gone: bool = False
     faults: list[str] = field(default_factory=list)
     body: str | None = None

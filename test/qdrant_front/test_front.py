@@ -242,7 +242,6 @@ def test_floats_come_back_to_the_bit(front):
     ({"points": [{"id": "123", "vector": [1, 2]}]}, 400, "is not a valid point ID"),
     ({"points": [{"id": 2**64, "vector": [1, 2]}]}, 400, "is not a valid point ID"),
     ({"points": [{"id": 1}]}, 400, "Format error in JSON body: missing field `vector`"),
-    ({"points": [{"id": 1, "vector": [1, 2], "paylod": {}}]}, 400, "unknown field `paylod`"),
     ({"points": [{"id": 1, "vector": []}]}, 422, "Validation error in JSON body: [points[0].vector"),
     ({"points": [{"id": 1, "vector": {"x": [1]}}]}, 400, "Wrong input: Not existing vector name error: x"),
     (b'{"points":[{"id":1,"vector":[NaN,1]}]}', 400, "Format error in JSON body: "),
@@ -299,6 +298,12 @@ def test_collections_found_and_not_found(front):
     assert failure(front, "PUT", "/collections/" + "n" * 256, {})[0] == 422
     assert call(front, "GET", "/cluster")[1]["result"] == {"status": "disabled"}
     assert call(front, "GET", "/readyz")[:2] == (200, "all shards are ready")
+
+
+def test_a_member_that_nobody_knows_is_taken_and_logged(front):
+    make(front)
+    assert put(front, [{**point(1), "paylod": {}}])[0] == 200
+    assert [entry["unknown"] for entry in front.log()] == [[], ["points.0.paylod"]]
 
 
 def test_operation_ids_increase(front):

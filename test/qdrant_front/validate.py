@@ -1,19 +1,21 @@
-"""Reads request bodies as strictly as Qdrant does, or more so.
+"""Reads request bodies as strictly as Qdrant does.
 
-Shapes are checked by the models of the official client (which refuse unknown keys; Qdrant itself
-ignores some of those).  What the server checks beyond the shape is checked here: the form of ids,
-empty vectors, sparse vectors, limits, names, depth of nesting.
+Shapes are checked by the models of the official client.  These refuse unknown members, which Qdrant
+ignores but in filters and payload selectors: a body that has some is read once more without them.  What
+the server checks beyond the shape is checked here: the form of ids, empty vectors, sparse vectors, limits,
+names, depth of nesting.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import Any
 from uuid import UUID
 
 import orjson
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from qdrant_client.http import models
 
 from .errors import QdrantError, bad_format, invalid
@@ -23,6 +25,12 @@ MAX_DEPTH = 128
 MAX_ID = 2**64 - 1
 NAME_MAX = 255
 NAME_FORBIDDEN = set('<>:"/\\|?*\0\x1f')
+VECTOR_NAME_MAX = 200
+# Models for which Qdrant refuses members that it does not know.
+CLOSED = (models.Filter, models.PayloadSelectorInclude, models.PayloadSelectorExclude)
+# Other names that Qdrant takes for a member.
+OTHER_NAMES = {"with_vectors": "with_vector", "optimizer_config": "optimizers_config", "field_type": "field_schema",
+               "vectors": "vector", "top": "limit"}
 
 _UUID = re.compile(
     r"(?:urn:uuid:)?([0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12})"
@@ -31,6 +39,8 @@ _UUID = re.compile(
 )
 
 _ADAPTERS: dict[Any, TypeAdapter] = {}
+# Where the bodies read last had members that nobody knows; whoever handles a request takes them.
+unknown_members: list[str] = []
 
 
 def parse_json(body: bytes) -> Any:
@@ -46,7 +56,7 @@ def parse_json(body: bytes) -> Any:
 
 def _check_depth(root: Any) -> None:
     """serde_json stops at 128 levels; lists of numbers are told by their first element."""
-    level = [root]
+    level = [root] if isinstance(root, (dict, list)) else []
     for _ in range(MAX_DEPTH):
         deeper = []
         for node in level:
@@ -65,15 +75,55 @@ def shape(model: Any, parsed: Any, *, quick: bool = False) -> Any:
 
     Strict mode, so that "5" is no number; `quick` is for models whose fields are strict themselves.
     """
+    try:
+        return _validated(model, parsed, quick, None)
+    except ValidationError as error:
+        if not any(problem["type"] == "extra_forbidden" for problem in error.errors(include_url=False)):
+            raise bad_format(_wording(error)) from None
+        first = error
+    try:
+        found = _validated(model, _usual_names(model, parsed), quick, "ignore" if quick else "allow")
+    except ValidationError:
+        raise bad_format(_wording(first)) from None
+    if not quick:
+        _drop_unknown(found)
+    unknown_members.extend(".".join(map(str, problem["loc"])) for problem in first.errors(include_url=False)
+                           if problem["type"] == "extra_forbidden")
+    return found
+
+
+def _validated(model: Any, parsed: Any, quick: bool, extra: str | None) -> Any:
     adapter = _ADAPTERS.get(model)
     if adapter is None:
         adapter = _ADAPTERS[model] = TypeAdapter(model)
-    try:
-        if quick:
-            return adapter.validate_python(parsed)
-        return adapter.validate_json(orjson.dumps(parsed), strict=True)
-    except ValidationError as error:
-        raise bad_format(_wording(error)) from None
+    if quick:
+        return adapter.validate_python(parsed, extra=extra)
+    return adapter.validate_json(orjson.dumps(parsed), strict=True, extra=extra)
+
+
+def _usual_names(model: Any, parsed: Any) -> Any:
+    fields = getattr(model, "model_fields", {})
+    if not isinstance(parsed, dict):
+        return parsed
+    return {OTHER_NAMES[key] if key not in fields and OTHER_NAMES.get(key) in fields else key: value
+            for key, value in parsed.items()}
+
+
+def _drop_unknown(value: Any) -> None:
+    """Forgets the members that no model knows; an error where Qdrant does not ignore them."""
+    if isinstance(value, BaseModel):
+        if value.model_extra and isinstance(value, CLOSED):
+            raise bad_format(f"unknown field `{next(iter(value.model_extra))}`")
+        if value.model_extra:
+            value.model_extra.clear()
+        for name in type(value).model_fields:
+            _drop_unknown(getattr(value, name))
+    elif isinstance(value, dict):
+        for part in value.values():
+            _drop_unknown(part)
+    elif isinstance(value, list) and value and not isinstance(value[0], (int, float)):
+        for part in value:
+            _drop_unknown(part)
 
 
 def _wording(error: ValidationError) -> str:
@@ -101,7 +151,7 @@ def point_id(value: Any) -> int | str:
         match = _UUID.fullmatch(value)
         if match:
             return str(UUID(match[1] or match[2] or match[3]))
-    shown = orjson.dumps(value, default=str).decode()
+    shown = json.dumps(value, default=str)
     raise bad_format(
         f"value {shown} is not a valid point ID, "
         "valid values are either an unsigned integer or a UUID"
@@ -119,11 +169,19 @@ def collection_name(name: str, *, new: bool = False) -> str:
     if not 1 <= len(name.encode()) <= NAME_MAX:
         raise invalid("name", f"length is {len(name.encode())}, must be from 1 to {NAME_MAX} characters",
                       part="path parameters")
-    if new:
-        bad = next((char for char in name if char in NAME_FORBIDDEN), None)
-        if bad is not None or name in (".", ".."):
-            raise invalid("name", f"collection name cannot contain {bad!r}", part="path parameters")
+    bad = next((char for char in name if char in (NAME_FORBIDDEN if new else "/\0")), None)
+    if bad is not None or (new and name in (".", "..")):
+        raise invalid("name", f"collection name cannot contain {bad!r}", part="path parameters")
     return name
+
+
+def vector_name_problem(name: str) -> str | None:
+    bad = next((char for char in name if char in NAME_FORBIDDEN), None)
+    if bad is not None:
+        return f'vector name cannot contain "{bad}" char'
+    if len(name.encode()) > VECTOR_NAME_MAX:
+        return f"vector name must be at most {VECTOR_NAME_MAX} bytes long"
+    return None
 
 
 # ---------------------------------------------------------------- points
@@ -138,8 +196,11 @@ def upsert_points(parsed: Any) -> list[tuple[int | str, Any, dict | None]]:
         shape(models.PointsList, parsed, quick=True)
         rows = [(p["id"], p["vector"], p.get("payload")) for p in parsed["points"]]
     elif "batch" in parsed:
-        shape(models.PointsBatch, parsed, quick=True)
-        rows = _batch_rows(parsed["batch"])
+        batch = parsed["batch"]
+        if isinstance(batch, dict) and isinstance(batch.get("payloads"), list):
+            batch = {**batch, "payloads": [{} if one is None else one for one in batch["payloads"]]}
+        shape(models.PointsBatch, {**parsed, "batch": batch}, quick=True)
+        rows = _batch_rows(batch)
     else:
         raise bad_format("data did not match any variant of untagged enum PointInsertOperations")
     last: dict[int | str, tuple] = {}
@@ -173,8 +234,20 @@ def _batch_rows(batch: dict) -> list[tuple]:
     return list(zip(ids, vectors, payloads))
 
 
+def empty_update() -> QdrantError:
+    return QdrantError(400, "Bad request: Empty update request")
+
+
 def is_sparse(vector: Any) -> bool:
-    return isinstance(vector, dict) and vector.keys() == {"indices", "values"}
+    return isinstance(vector, dict) and vector.keys() >= {"indices", "values"}
+
+
+def pair_as_sparse(vector: Any) -> dict | None:
+    """Two rows, of which the first has whole numbers only, are indices and values to Qdrant's parser."""
+    if isinstance(vector, list) and len(vector) == 2 and all(isinstance(row, list) and row for row in vector) \
+            and all(type(number) is int and 0 <= number < 2**32 for number in vector[0]):
+        return {"indices": vector[0], "values": vector[1]}
+    return None
 
 
 def is_inference(vector: Any) -> bool:
@@ -201,12 +274,46 @@ def check_vector(vector: Any, where: str) -> None:
             raise bad_format("invalid value: integer, expected u32")
     elif isinstance(vector, dict) and not is_inference(vector):
         for name, part in vector.items():
-            check_vector(part, f"{where}.{name}")
+            check_vector(pair_as_sparse(part) or part, f"{where}.{name}")
 
 
-def at_least(value: Any, least: int, where: str) -> None:
+def at_least(value: Any, least: float, where: str) -> None:
+    """For unsigned integers: what is below 0 does not even parse."""
+    if value is not None and value < 0 and isinstance(least, int):
+        raise bad_format(f"invalid value: integer `{value}`, expected usize")
     if value is not None and value < least:
         raise invalid(where, f"value {value} invalid, must be {least} or larger")
+
+
+def within(value: Any, least: float, most: float, where: str) -> None:
+    if value is not None and not least <= value <= most:
+        raise invalid(where, f"value {value} invalid, must be from {least} to {most}")
+
+
+# Members of configurations that have bounds, wherever they are: (least, most).
+BOUNDS = {"ef_construct": (4, None), "full_scan_threshold": (10, None), "wal_capacity_mb": (1, None),
+          "max_segment_size": (1, None),
+          "deleted_threshold": (0.0, 1.0), "vacuum_min_vector_number": (100, None), "quantile": (0.5, 1.0),
+          "shard_number": (1, None), "replication_factor": (1, None), "write_consistency_factor": (1, None),
+          "max_query_limit": (1, None), "max_timeout": (1, None), "read_rate_limit": (1, None),
+          "write_rate_limit": (1, None), "max_points_count": (1, None), "max_resident_memory_percent": (1, 100),
+          "max_disk_usage_percent": (1, 100)}
+
+
+def check_bounds(value: Any, where: str = "") -> None:
+    """Of every member of a configuration; metadata has none."""
+    if isinstance(value, BaseModel):
+        for name in type(value).model_fields:
+            part, place = getattr(value, name), f"{where}.{name}" if where else name
+            if name == "metadata" or part is None:
+                continue
+            if name in BOUNDS and not isinstance(value, models.SparseIndexParams):
+                least, most = BOUNDS[name]
+                within(part, least, most, place) if most is not None else at_least(part, least, place)
+            check_bounds(part, place)
+    elif isinstance(value, dict):
+        for name, part in value.items():
+            check_bounds(part, f"{where}.{name}")
 
 
 # ---------------------------------------------------------------- query parameters
@@ -222,12 +329,23 @@ def flag(params: dict[str, str], name: str, default: bool) -> bool:
     return text == "true"
 
 
-def timeout(params: dict[str, str], least: int = 1) -> int | None:
+def bad_parameter(text: str) -> QdrantError:
+    return QdrantError(400, f"Deserialize error in query parameters: {text}")
+
+
+def check_parameters(params: dict[str, str], kind: str) -> None:
+    """What the parameters of a read, of a write of points and of the management of collections have to be."""
     text = params.get("timeout")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdigit()):
-        raise QdrantError(400, "Deserialize error in query parameters: timeout: invalid digit found in string")
-    if int(text) < least:
-        raise invalid("timeout", f"value {text} invalid, must be {least} or larger", part="query parameters")
-    return int(text)
+    if text is not None and kind != "look":
+        if not (text.isascii() and text.isdigit()):
+            raise bad_parameter("timeout: invalid digit found in string")
+        if int(text) == 0 and kind == "read":
+            raise bad_parameter("invalid value: integer `0`, expected a nonzero u64")
+        if int(text) == 0 and kind == "manage":
+            raise invalid("timeout", "value 0 invalid, must be 1 or larger", part="query parameters")
+    text = params.get("consistency")
+    if text is not None and kind == "read" and text not in ("majority", "quorum", "all") \
+            and not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise bad_parameter(f"failed to deserialize read consistency query parameter value '{text}'")
+    if kind == "write" and params.get("ordering", "weak") not in ("weak", "medium", "strong"):
+        raise bad_parameter(f"unknown variant `{params['ordering']}`, expected one of `weak`, `medium`, `strong`")

@@ -207,6 +207,7 @@ def test_answers_that_are_too_large_or_not_qdrants(db, raw):  # noqa: F811
     raw(b'{"result":{"points":[]},"x":"' + b"y" * (13 << 20) + b'","status":"ok","time":0}')
     bad = [(ticket(), "54000")]
     assert db.one("SELECT qdrant_await_any(%s)", ([bad[0][0]],)) == bad[0][0]
+    assert usage(db)["answer_bytes"] == 0, "what came of it takes no room from the others"
     raw(b'{"result":{"points":[1]},"status":"ok","time":0}')
     bad.append((ticket(), "08P01"))
     assert db.one("SELECT qdrant_await_any(%s)", ([bad[1][0]],)) == bad[1][0]

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import re
@@ -187,6 +188,49 @@ def test_a_mirrors_collection_is_not_changed_and_not_read_past_its_table(db, rol
         for method, read, body in reads:
             with refused("42501", "row security"):
                 request(db, method, read, body=body, server="qdrant", conn=conn)
+    items.converged()
+
+
+def test_snapshots_of_a_mirrors_collection_are_for_who_may_read_its_table(db, role):
+    items = Items(db, rows=3)
+    copy = db.collection("copy")
+    path = f"/collections/{items.collection}/snapshots"
+    owner = functools.partial(request, db, server="qdrant")
+    name = owner("POST", path)["result"]["name"]
+    assert [one["name"] for one in owner("GET", path)["result"]] == [name]
+    place = {"location": f"{db.front.url}{path}/{name}"}
+    # Nothing from outside comes into the collection.
+    for method, changed in (("PUT", f"{path}/recover"), ("POST", f"{path}/upload"), ("POST", f"{path}/recover"),
+                            ("PUT", f"/collections/{items.collection}/shards/0/snapshots/recover")):
+        with refused("42809", "belongs to the mirror"):
+            owner(method, changed, body=place)
+    reads = [("POST", path, None), ("GET", path, None), ("GET", f"{path}/{name}", None),
+             ("POST", f"/collections/{items.collection}/shards/0/snapshots", None),
+             ("PUT", f"/collections/{copy}/snapshots/recover", place),
+             ("PUT", f"/collections/{copy}/snapshots/recover", {"location": f"file:///snapshots/{items.collection}/{name}"}),
+             ("PUT", f"/collections/{copy}/snapshots/recover", {"location": place["location"].replace(
+                 items.collection, f"%{ord(items.collection[0]):x}{items.collection[1:]}")}),
+             ("POST", f"/collections/{copy}/points/query/groups",
+              {"query": [1], "group_by": "n", "with_lookup": items.collection})]
+    db.sql(f"GRANT USAGE ON FOREIGN SERVER qdrant TO {role}")
+    db.sql(f"GRANT EXECUTE ON FUNCTION qdrant_request TO {role}")
+    with contextlib.closing(db.connect(role)) as conn:
+        for why, change in (("permission denied for table", "SELECT 1"),
+                            ("row security", f"ALTER TABLE {items.table} ENABLE ROW LEVEL SECURITY; "
+                                             f"GRANT SELECT ON {items.table} TO {role}")):
+            db.sql(change)
+            for method, read, body in reads:
+                with refused("42501", why):
+                    request(db, method, read, body=body, server="qdrant", conn=conn)
+        db.sql(f"ALTER TABLE {items.table} DISABLE ROW LEVEL SECURITY")
+        if not db.front.api_key:
+            assert request(db, "GET", path, server="qdrant", conn=conn)["status"] == "ok"
+        with refused("42501", "must be owner of table"):
+            request(db, "DELETE", f"{path}/{name}", server="qdrant", conn=conn)
+    if not db.front.api_key:
+        assert owner("PUT", f"/collections/{copy}/snapshots/recover", body=place)["result"] is True
+        assert owner("POST", f"/collections/{copy}/points/count", body={})["result"] == {"count": 3}
+    assert owner("DELETE", f"{path}/{name}")["result"] is True
     items.converged()
 
 
