@@ -23,11 +23,12 @@ class Rebuilt(Items):
     def rebuild(self, conn=None, **options):
         names = "".join(f", {name} => %s" for name in options)
         self._run(f"SELECT qdrant_rebuild('{self.table}'{names})", list(options.values()), conn)
-        self.next = options.get("collection") or self.one_rebuilding(conn)
+        self.next = options.get("collection") or self.newest(conn)
 
-    def one_rebuilding(self, conn=None):
-        return self._run("SELECT collection FROM qdrant_internal.mirror WHERE rebuilds IS NOT NULL AND NOT dropped",
-                         conn=conn).fetchone()[0]
+    def newest(self, conn=None):
+        """The collection that is being made, or was made already: a small one takes no time."""
+        return self._run("SELECT collection FROM qdrant_internal.mirror WHERE relid = to_regclass(%s) ORDER BY id DESC LIMIT 1",
+                         (self.table,), conn).fetchone()[0]
 
     def abandon(self, conn=None):
         self._run(f"SELECT qdrant_abandon('{self.table}')", conn=conn)
