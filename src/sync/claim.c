@@ -152,11 +152,14 @@ step_answered(QsTask *task, const QsHttpOutcome *outcome)
 	{
 		/*
 		 * The collection is gone, or a rename lost its race: look again, and
-		 * soon, since the server is back.
+		 * soon, since the server is back.  Qdrant lists the aliases of a
+		 * collection that is not there, and they are none; that it is not is
+		 * told by the first alias that cannot be made.
 		 */
 		task->tries = Min(task->tries, 2);
 		qs_task_retry_later(task, "the collection or its alias is gone");
-		if (task->claim == QS_CLAIM_LIST || task->claim == QS_CLAIM_VERIFY)
+		if (task->claim == QS_CLAIM_LIST || task->claim == QS_CLAIM_VERIFY ||
+			task->claim == QS_CLAIM_SEED)
 			qs_task_set_phase(task, QS_PHASE_CREATING);
 		else
 			task->claim = QS_CLAIM_LIST;
