@@ -37,9 +37,12 @@ may_pass(const QsAnswer *answer)
 		answer->sqlstate == ERRCODE_CONFIGURATION_LIMIT_EXCEEDED;
 }
 
-/* NULL: the answer is larger than one may be. */
+/*
+ * NULL: the answer is larger than one may be, or, where less can be asked for, a
+ * collection in strict mode refuses so much.
+ */
 static QsAnswer *
-ask(QsVerifyRemote *remote, const char *method, const char *rest, const char *body)
+ask_for_some(QsVerifyRemote *remote, const char *method, const char *rest, const char *body, bool less)
 {
 	QsRequest	request = {.server = remote->server, .method = method, .read = true};
 
@@ -55,11 +58,19 @@ ask(QsVerifyRemote *remote, const char *method, const char *rest, const char *bo
 			return NULL;
 		if (answer->status >= 200 && answer->status < 300)
 			return answer;
+		if (answer->status == 400 && less)
+			return NULL;
 		if (!may_pass(answer))
 			break;
 		qs_verify_sleep(pauses_ms[i]);
 	}
 	return qs_send_request(&request, true);
+}
+
+static QsAnswer *
+ask(QsVerifyRemote *remote, const char *method, const char *rest, const char *body)
+{
+	return ask_for_some(remote, method, rest, body, false);
 }
 
 QS_NORETURN static void
@@ -330,7 +341,9 @@ qs_verify_scroll(QsVerifyRemote *remote, bool with_keys, const char *offset)
 {
 	for (;;)
 	{
-		QsAnswer   *answer = ask(remote, "POST", "/points/scroll", scroll_body(remote, with_keys, offset));
+		QsAnswer   *answer = ask_for_some(remote, "POST", "/points/scroll",
+										  scroll_body(remote, with_keys, offset),
+										  remote->page_ids > LEAST_PAGE_IDS);
 
 		if (answer != NULL)
 			return read_page(remote, answer);

@@ -443,7 +443,22 @@ page_read(QsTask *task, const QsIdPage *page)
 static int
 largest_page(const QsTask *task)
 {
-	return task->definition->key.rule == QS_KEY_HASHED ? PAGE_KEYS : PAGE_IDS;
+	int			most = task->definition->key.rule == QS_KEY_HASHED ? PAGE_KEYS : PAGE_IDS;
+
+	return task->page_most > 0 ? Min(most, task->page_most) : most;
+}
+
+/*
+ * A collection in strict mode bounds what may be asked for at once, and refuses the
+ * rest as a bad request.  True: smaller pages are asked for from now on.
+ */
+static bool
+shrink_page(QsTask *task, const QsHttpOutcome *outcome)
+{
+	if (outcome->status != 400 || task->page_ids <= 1)
+		return false;
+	task->page_ids = task->page_most = Max(task->page_ids / 4, 1);
+	return true;
 }
 
 static void
@@ -454,6 +469,8 @@ page_answered(void *arg, const QsHttpOutcome *outcome)
 
 	task->call = NULL;
 	if (task->phase != QS_PHASE_ACTIVE || !task->sweeping)
+		return;
+	if (shrink_page(task, outcome))
 		return;
 	page.valid = false;
 	if (outcome->status == 200)

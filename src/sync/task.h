@@ -136,6 +136,7 @@ typedef struct QsTask
 	int64		sweep_number;	/* the one under way */
 	bool		sweep_again;	/* keys were lost: start over */
 	int			page_ids;		/* how many ids to ask for; 0: not asked yet */
+	int			page_most;		/* that the collection's strict mode lets through; 0: not known */
 	QsDebt	   *page;			/* suspects of the page under way; NULL: settled */
 	char	   *page_next;		/* offset after it */
 	bool		page_last;

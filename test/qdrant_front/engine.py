@@ -133,6 +133,13 @@ class Collection:
         self.operations += 1
         return number
 
+    def check_limit(self, limit: int) -> None:
+        """Of strict mode the front has nothing else."""
+        strict = self.config.strict_mode_config
+        if strict and strict.enabled and strict.max_query_limit and limit > strict.max_query_limit:
+            raise QdrantError(400, f"Bad request: Limit exceeded {limit} > {strict.max_query_limit} for \"limit\". Help: "
+                                   f"Reduce the \"limit\" parameter to or below {strict.max_query_limit}.")
+
     def apply(self, operation: Any) -> None:
         run(self.shard.update, operation)
         if self.durable:
@@ -646,6 +653,7 @@ class Engine:
             raise wrong_input("Cannot use an `offset` when using `order_by`. "
                               "The alternative for paging is to use `order_by.start_from` and a filter "
                               "to exclude the IDs that you've already seen for the `order_by.start_from` value")
+        target.check_limit(body.limit or 0)
         with_payload = convert.with_payload(body.with_payload, True)
         with_vector = convert.with_vector(body.with_vector)
         records, after = run(target.shard.scroll, edge.ScrollRequest(
@@ -736,6 +744,7 @@ class Engine:
         body = shape(models.QueryRequest, convert.as_parsed(parsed))
         target = resolve()
         at_least(body.limit, 1, "limit")
+        target.check_limit(10 if body.limit is None else body.limit)
         with_payload = convert.with_payload(body.with_payload, False)
         with_vector = convert.with_vector(body.with_vector)
         hits = self._hits(target, body, 10 if body.limit is None else body.limit, body.offset or 0,

@@ -165,6 +165,17 @@ def test_an_update_shows_in_the_configuration(server):
     assert server.config()["quantization_config"] is None and server.config()["params"]["vectors"]["w"] == DOT
 
 
+def test_strict_mode_bounds_the_limit(server):
+    server.make("c", vectors=DOT, strict_mode_config={"enabled": True, "max_query_limit": 5})
+    for path in ("/query", "/scroll"):
+        for status, limit in ((200, 5), (400, 6)):
+            assert server.status("POST", "/collections/@c/points" + path, {"limit": limit}) == status, (path, limit)
+    assert server.status("POST", "/collections/@c/points/query", {}) == 400
+    assert server.status("POST", "/collections/@c/points/scroll", {}) == 200, "the limit by default is not looked at"
+    server.result("PATCH", "/collections/@c", {"strict_mode_config": {"enabled": False}})
+    assert server.status("POST", "/collections/@c/points/scroll", {"limit": 6}) == 200
+
+
 def test_names_of_collections(server):
     for name in ("@a%2Fb", "@a%00", "n" * 256):
         for method, path, body in (("PUT", "", {"vectors": DOT}), ("GET", "", None), ("GET", "/exists", None),
@@ -221,6 +232,10 @@ def test_aliases_of_aliases_and_of_nothing(server):
     assert server.result("GET", "/collections/@no/aliases") == {"aliases": []}, "nor has what there is not"
     assert server.status("GET", "/collections/@no") == 404
     assert server.result("DELETE", "/collections/@al") is False
+    rename = {"rename_alias": {"old_alias_name": "@al", "new_alias_name": "@al4"}}
+    assert server.status("POST", change, {"actions": [rename, rename]}) == 404
+    seen = server.result("GET", "/collections/@c/aliases")["aliases"]
+    assert sorted(one["alias_name"] for one in seen) == ["@al3", "@al4"], "what came before the refused one stays"
 
 
 # ---------------------------------------------------------------- writes

@@ -1,6 +1,7 @@
 """The sweep under everything that can come between its steps (hazard 5)."""
 
 import contextlib
+import json
 import uuid
 
 import pytest
@@ -149,6 +150,21 @@ def test_rows_on_their_way_when_the_table_is_truncated_leave_no_points(db, front
         wait_until(lambda: items.point(key), what="a later row's point")
     front.faults.release()
     assert items.converged() == 2
+
+
+def test_collection_in_strict_mode_is_swept_and_verified_in_smaller_pages(db):
+    items = Items(db, rows=600, collection_config=json.dumps(
+        {"strict_mode_config": {"enabled": True, "max_query_limit": 1000}}))
+    items.wait()
+    before = items.row()["retries"]
+    db.front.client.upsert(items.collection, [models.PointStruct(id=700 + n, vector=[1, 0, 0, 0]) for n in range(300)])
+    db.sql("SELECT qdrant_resync('items')")
+    assert items.wait("60s")
+    assert items.points().keys() == {str(key) for key in range(1, 601)}
+    assert items.row()["retries"] == before and items.row()["last_error"] is None
+    assert {kind: count for kind, count, _ in db.sql("SELECT * FROM qdrant_verify('items')") if count} == {"equal": 600}
+    items.delete("id > 500")
+    items.converged()
 
 
 def test_resync_again_and_again_under_write_load(db):
