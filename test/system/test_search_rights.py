@@ -171,6 +171,9 @@ def test_examples_of_another_collection_are_not_looked_for_among_the_rows(db, re
 BY_SECRET = {
     "search": "SELECT (hit).n FROM qdrant_search(NULL::things, '[1, 0, 0, 0]')",
     "filter": "SELECT score FROM qdrant_search(NULL::things, '[1, 0, 0, 0]', filter => qdrant_filter(qdrant_range('secret', gt => 70)))",
+    # That nothing is found is an answer, too.
+    "filter without a hit": "SELECT count(*) FROM qdrant_search(NULL::things, '[1, 0, 0, 0]', "
+                            "filter => qdrant_filter(qdrant_range('secret', gt => 1000)))",
     "order by": """SELECT rank FROM qdrant_search(NULL::things, '{"order_by": "secret"}')""",
     "formula": """SELECT score FROM qdrant_search(NULL::things, '{"formula": {"sum": ["$score", "secret"]}}',
                   prefetch => '{"query": [1, 0, 0, 0]}')""",
