@@ -175,7 +175,7 @@ def test_rebuild_on_another_server_needs_both_until_it_has_moved(db):
     db.sql("SELECT qdrant_abandon('items')")
     db.sql("DROP SERVER second")
     again(db, "second", url)
-    db.sql("SELECT qdrant_rebuild('items', server => 'second', collection => %s)", (db.collection("moved"),))
+    db.sql("SELECT qdrant_rebuild('items', server => 'second', collection => %s)", (db.collection("moved_again"),))
     items.resume()
     wait_until(lambda: items.row()["server"] == "second", 60, lambda: f"the rebuild is done: {items.row()}")
     refused(db, "DROP SERVER second")

@@ -724,7 +724,8 @@ def test_no_key_is_left_in_shared_memory_after_it_was_exchanged(db, front, files
         later = tickets(second, "slow", 4)
         # What waits for a connection has the key of when it was asked for: this is what the search finds.
         assert is_in_shared_memory(db.cluster, old) and is_in_shared_memory(db.cluster, new)
-        for conn, ticket in ((first, sent[0]), (first, queued[0]), (second, later[0])):
+        # Those that wait first: one that is sent leaves its connection to the next.
+        for conn, ticket in ((first, queued[0]), (second, later[0]), (first, sent[0])):
             conn.execute("SELECT qdrant_cancel(%s)", (ticket,))
         front.faults.clear_faults()
         front.faults.release()
