@@ -249,16 +249,25 @@ error_text(const QsAnswer *answer)
 	return psprintf("HTTP status %d", answer->status);
 }
 
+/* A time that ran out, in Qdrant or before it, or a fault on the way. */
+static bool
+leaves_doubt(int status)
+{
+	return status == 408 || status >= 500;
+}
+
 void
 qs_throw_status(const QsRequest *call, const QsAnswer *answer)
 {
 	char	   *error = error_text(answer);
+	char	   *doubt = in_doubt(call, leaves_doubt(answer->status));
 	Failure		failure;
 
 	failure.sqlstate = sqlstate_of(answer->status);
 	failure.message = psprintf("Qdrant server \"%s\": %s", call->server->name, error);
-	failure.detail = psprintf("%s %.*s was answered with HTTP status %d.", call->method,
-							  (int) strcspn(call->path, "?"), call->path, answer->status);
+	failure.detail = psprintf("%s %.*s was answered with HTTP status %d.%s%s", call->method,
+							  (int) strcspn(call->path, "?"), call->path, answer->status,
+							  doubt ? " " : "", doubt ? doubt : "");
 	failure.hint = hint_of(call, answer->status, error);
 	throw_failure(&failure);
 }

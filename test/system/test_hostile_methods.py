@@ -9,10 +9,12 @@ import json
 import psycopg
 import pytest
 
+from harness import Recorder
 from test_hostile import PROTOCOL, TEXT, fuzz_module, unharmed  # noqa: F401 - fixtures
 from test_search import raw  # noqa: F401 - a fixture
 
 DEEP, LARGE = "54001", "54000"
+DOUBT = "It is not known whether Qdrant carries the request out."
 UUID = '"5c56c793-69f3-4fbf-87e6-c4bf54c28c26"'
 
 # What stands in the place of a member, as JSON text; None: the member is not there.
@@ -138,7 +140,7 @@ def outcome_of(db, statement):
         assert e.sqlstate == TEXT or e.diag.message_hint, e
         # A read is only asked again; a change may have been made.
         doubt = any(f"qdrant_{method}(" in statement for method in CHANGES)
-        assert e.diag.message_detail == ("It is not known whether Qdrant carries the request out." if doubt else None), (statement, e)
+        assert e.diag.message_detail == (DOUBT if doubt else None), (statement, e)
         return e.sqlstate
 
 
@@ -185,6 +187,19 @@ def test_each_member_of_an_answer_to(db, say, unharmed, method):  # noqa: F811
                     expected = found if found == PROTOCOL else DEEP
                 assert found == expected if expected else isinstance(found, list), (path, value, statement, str(found)[:200])
     assert honest(db, say, method) == before
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_status_that_leaves_it_open_whether_the_change_is_made_by(db, method):
+    with Recorder() as recorder:
+        db.sql(f"CREATE SERVER raw FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (url '{recorder.url}')")
+        for status in (400, 401, 408, 409, 429, 500, 502, 503, 504):
+            recorder.answer(status, {"status": {"error": "no"}, "time": 0})
+            with pytest.raises(psycopg.Error) as caught:
+                db.sql(f"SELECT {call_of(method)}")
+            detail = caught.value.diag.message_detail
+            assert f"HTTP status {status}." in detail
+            assert (DOUBT in detail) == (method in CHANGES and status in (408, 500, 502, 503, 504)), (status, detail)
 
 
 def test_numbers_that_fit_arrive_as_they_are(db, say):
