@@ -209,40 +209,6 @@ qs_recreate_collection(PG_FUNCTION_ARGS)
 
 /* ---- aliases ---------------------------------------------------------- */
 
-static bool
-names_collection_or_alias(const JsonbValue *key)
-{
-	static const char *const keys[] = {"collection_name", "alias_name", "old_alias_name", "new_alias_name"};
-
-	for (int i = 0; i < (int) lengthof(keys); i++)
-	{
-		if (key->val.string.len == strlen(keys[i]) &&
-			memcmp(key->val.string.val, keys[i], strlen(keys[i])) == 0)
-			return true;
-	}
-	return false;
-}
-
-/*
- * An alias of a mirror's collection would be a way round the table's rights, and
- * a mirror's own alias is moved by the mirror alone.
- */
-static void
-check_actions(const QsServer *server, Jsonb *actions)
-{
-	JsonbIterator *iterator = JsonbIteratorInit(&actions->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	bool		named = false;
-
-	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
-	{
-		if (token == WJB_VALUE && named && value.type == jbvString)
-			qs_check_not_mirrored(server, pnstrdup(value.val.string.val, value.val.string.len));
-		named = token == WJB_KEY && names_collection_or_alias(&value);
-	}
-}
-
 Datum
 qs_update_collection_aliases(PG_FUNCTION_ARGS)
 {
@@ -251,7 +217,7 @@ qs_update_collection_aliases(PG_FUNCTION_ARGS)
 	if (PG_ARGISNULL(0))
 		qs_refuse_null("change_aliases_operations");
 	qs_method_request(fcinfo, &update_aliases, &request);
-	check_actions(request.server, PG_GETARG_JSONB_P(0));
+	qs_check_alias_actions(request.server, PG_GETARG_JSONB_P(0));
 	PG_RETURN_BOOL(is_done(&request));
 }
 

@@ -80,21 +80,6 @@ after_snapshots(const char *rest)
 	return *rest == '\0' || *rest == '/' ? rest : NULL;
 }
 
-/* POST /collections/aliases names collections and aliases in its body alone. */
-static void
-check_alias_names(const QsServer *server, Jsonb *body)
-{
-	JsonbIterator *iterator = JsonbIteratorInit(&body->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-
-	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
-	{
-		if (token == WJB_VALUE && value.type == jbvString)
-			qs_check_not_mirrored(server, pnstrdup(value.val.string.val, value.val.string.len));
-	}
-}
-
 /*
  * A snapshot has all rows and changes none, so whoever may read the table may make
  * one.  It can be the only copy that somebody relies on: its end is the owner's.
@@ -123,8 +108,9 @@ check_rights(const QsServer *server, const char *method, const QsRawPath *path, 
 	qs_check_lookups(server, body);
 	if (path->collection != NULL && after_snapshots(path->rest) != NULL)
 		qs_check_location(server, body);
+	/* POST /collections/aliases names them in its body alone. */
 	if (path->collection != NULL && strcmp(path->collection, "aliases") == 0)
-		check_alias_names(server, body);
+		qs_check_alias_actions(server, body);
 }
 
 static void

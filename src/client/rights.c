@@ -64,47 +64,61 @@ key_is(const JsonbValue *key, const char *name)
 		memcmp(key->val.string.val, name, strlen(name)) == 0;
 }
 
-/*
- * Any member "collection", at any depth: lookup_from has one, in prefetch too, and
- * with_lookup, which may be the name alone.
- */
-void
-qs_check_lookups(const QsServer *server, Jsonb *document)
+/* Copies of the strings, at any depth, whose keys are wanted. */
+static List *
+string_members(Jsonb *document, bool (*wanted) (const JsonbValue *key))
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&document->root);
 	JsonbIteratorToken token;
 	JsonbValue	value;
-	bool		is_collection = false;
+	bool		is_wanted = false;
+	List	   *strings = NIL;
 
 	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
 	{
-		if (token == WJB_VALUE && is_collection && value.type == jbvString)
-			(void) qs_check_collection_read(server, pnstrdup(value.val.string.val, value.val.string.len));
-		is_collection = token == WJB_KEY &&
-			(key_is(&value, "collection") || key_is(&value, "with_lookup"));
+		if (token == WJB_VALUE && is_wanted && value.type == jbvString)
+			strings = lappend(strings, pnstrdup(value.val.string.val, value.val.string.len));
+		is_wanted = token == WJB_KEY && wanted(&value);
 	}
+	return strings;
+}
+
+/* lookup_from has "collection", in prefetch too; with_lookup too, or is the name alone. */
+static bool
+names_lookup(const JsonbValue *key)
+{
+	return key_is(key, "collection") || key_is(key, "with_lookup");
+}
+
+void
+qs_check_lookups(const QsServer *server, Jsonb *document)
+{
+	List	   *collections = string_members(document, names_lookup);
+	ListCell   *cell;
+
+	foreach(cell, collections)
+		(void) qs_check_collection_read(server, lfirst(cell));
+}
+
+static bool
+names_location(const JsonbValue *key)
+{
+	return key_is(key, "location");
 }
 
 void
 qs_check_location(const QsServer *server, Jsonb *document)
 {
-	JsonbIterator *iterator = JsonbIteratorInit(&document->root);
-	JsonbIteratorToken token;
-	JsonbValue	value;
-	bool		is_location = false;
+	List	   *locations = string_members(document, names_location);
+	ListCell   *location;
 
-	while ((token = JsonbIteratorNext(&iterator, &value, false)) != WJB_DONE)
+	foreach(location, locations)
 	{
-		if (token == WJB_VALUE && is_location && value.type == jbvString)
-		{
-			char	   *url = pnstrdup(value.val.string.val, value.val.string.len);
-			List	   *segments = qs_url_segments(url);
-			ListCell   *cell;
+		List	   *segments = qs_url_segments(lfirst(location));
+		ListCell   *cell;
 
-			foreach(cell, segments)
-				(void) qs_check_collection_read(server, lfirst(cell));
-		}
-		is_location = token == WJB_KEY && key_is(&value, "location");
+		foreach(cell, segments)
+			(void) qs_check_collection_read(server, lfirst(cell));
 	}
 }
 
@@ -141,4 +155,21 @@ qs_check_not_mirrored(const QsServer *server, const char *collection)
 				 errmsg("collection \"%s\" belongs to the mirror of table \"%s\"",
 						collection, get_rel_name(relid)),
 				 errhint("A mirror makes and fills its collection by itself.")));
+}
+
+static bool
+names_collection_or_alias(const JsonbValue *key)
+{
+	return key_is(key, "collection_name") || key_is(key, "alias_name") ||
+		key_is(key, "old_alias_name") || key_is(key, "new_alias_name");
+}
+
+void
+qs_check_alias_actions(const QsServer *server, Jsonb *actions)
+{
+	List	   *names = string_members(actions, names_collection_or_alias);
+	ListCell   *name;
+
+	foreach(name, names)
+		qs_check_not_mirrored(server, lfirst(name));
 }

@@ -38,4 +38,11 @@ extern void qs_check_read_write(FunctionCallInfo fcinfo);
 /* ERROR 42809 where a mirror of this database owns the collection. */
 extern void qs_check_not_mirrored(const QsServer *server, const char *collection);
 
+/*
+ * The same for every collection and alias that actions on aliases name: an alias of a
+ * mirror's collection would be a way round the table's rights, and a mirror's own alias
+ * is moved by the mirror alone.
+ */
+extern void qs_check_alias_actions(const QsServer *server, Jsonb *actions);
+
 #endif							/* QS_RIGHTS_H */
