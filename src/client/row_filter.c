@@ -36,7 +36,7 @@ qs_row_filter_open(Relation rel, const char *condition)
 											&TTSOpsHeapTuple);
 	filter->estate = CreateExecutorState();
 	qs_as_role(filter->owner, true, &saved);
-	column = qs_condition(rel, "row_filter", condition, InvalidOid);
+	column = qs_condition(rel, "row_filter", condition, false);
 	filter->condition = ExecPrepareQual(list_make1(column->expr), filter->estate);
 	qs_as_before(&saved);
 	return filter;

@@ -29,9 +29,11 @@
 #include "common/rows_out.h"
 #include "commands/trigger.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
 #include "mirror/definition.h"
+#include "mirror/key.h"
 #include "mirror/select_list.h"
 #include "mirror/triggers.h"
 #include "parser/parse_type.h"
@@ -163,6 +165,23 @@ refuse_relation(Oid relid)
 	pg_unreachable();
 }
 
+/*
+ * Keys come back as texts, which the caller's session reads: what runs then would run
+ * with the caller's rights.  An owner runs the same at every INSERT.
+ */
+static void
+check_reading_key(Oid relid, Oid type)
+{
+	if (qs_key_reading_is_safe(type) || qs_relation_owner(relid) == GetUserId())
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("only the owner of table \"%s\" can search it", get_rel_name(relid)),
+			 errdetail("Its key has a column of type %s, and reading that could run functions of the type's owner.",
+					   format_type_be(type)),
+			 errhint("Mirror it with another key.")));
+}
+
 /* An integer may have become a bigint since the table was mirrored. */
 static void
 use_types_of_today(QsMirrorRow *mirror)
@@ -178,6 +197,7 @@ use_types_of_today(QsMirrorRow *mirror)
 							get_rel_name(mirror->relid)),
 					 errhint("Mirror the table anew with qdrant_unmirror and qdrant_mirror.")));
 		mirror->key.types[i] = getBaseType(type);
+		check_reading_key(mirror->relid, mirror->key.types[i]);
 	}
 }
 

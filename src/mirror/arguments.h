@@ -42,7 +42,7 @@ extern char *qs_arguments_text(const QsDefinition *definition);
  */
 extern QsDefinition *qs_definition_make(Relation rel, const QsMirrorArguments *asked);
 
-/* The same of what a trigger says: no user's code is run.  search_path is pinned. */
+/* The same of what a trigger says, without planning.  search_path is pinned. */
 extern QsDefinition *qs_definition_resolve(Relation rel, const QsMirrorArguments *arguments);
 
 /* ERROR 22023 for a name that no collection of ours can have (hazard 31). */

@@ -144,13 +144,39 @@ qs_pin_search_path(void)
 	return level;
 }
 
-void
-qs_as_role(Oid role, bool restricted, QsIdentity *saved)
+static void
+become(Oid role, bool restricted, QsIdentity *saved)
 {
 	GetUserIdAndSecContext(&saved->userid, &saved->sec_context);
 	SetUserIdAndSecContext(role, saved->sec_context | SECURITY_LOCAL_USERID_CHANGE |
 						   (restricted ? SECURITY_RESTRICTED_OPERATION : 0));
+}
+
+void
+qs_as_role(Oid role, bool restricted, QsIdentity *saved)
+{
+	become(role, restricted, saved);
 	saved->guc_level = qs_pin_search_path();
+}
+
+void
+qs_as_role_with_path(Oid role, QsIdentity *saved)
+{
+	become(role, true, saved);
+	saved->guc_level = NewGUCNestLevel();
+}
+
+Oid
+qs_relation_owner(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	return owner;
 }
 
 /* The owner of our tables, which is the extension's unless somebody gave them away. */
@@ -158,16 +184,12 @@ void
 qs_as_owner(QsIdentity *saved)
 {
 	Oid			table = qs_internal_relation("mirror");
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(table));
-	Oid			owner;
 
-	if (!HeapTupleIsValid(tuple))
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(table)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("extension \"%s\" is not installed in this database", QS_EXTENSION)));
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	qs_as_role(owner, false, saved);
+	qs_as_role(qs_relation_owner(table), false, saved);
 }
 
 void

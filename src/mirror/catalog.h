@@ -25,6 +25,12 @@ extern void qs_as_owner(QsIdentity *saved);
 extern void qs_as_role(Oid role, bool restricted, QsIdentity *saved);
 extern void qs_as_before(const QsIdentity *saved);
 
+/* Restricted, and with the search_path that is set. */
+extern void qs_as_role_with_path(Oid role, QsIdentity *saved);
+
+/* Owner of a relation that is there. */
+extern Oid	qs_relation_owner(Oid relid);
+
 /* Only the search_path, pinned to pg_catalog, pg_temp; ended by AtEOXact_GUC. */
 extern int	qs_pin_search_path(void);
 

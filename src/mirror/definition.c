@@ -4,8 +4,8 @@
  *		what the worker reads.
  *
  * Runs in sessions and in the sync worker.  What a trigger says belongs to the
- * table's owner: everything is checked again when it is read, and no user's code
- * is run then.
+ * table's owner: everything is checked again when it is read, and what runs of the
+ * owner's code meanwhile runs under that name (select_list.c).
  */
 #include "qdrant_sync.h"
 #include "mirror/arguments.h"
@@ -156,7 +156,7 @@ only_vector(Relation rel)
 }
 
 static List *
-resolve_vectors(Relation rel, const char *vector, Oid plan_as)
+resolve_vectors(Relation rel, const char *vector, bool plan)
 {
 	List	   *columns;
 	ListCell   *lc;
@@ -164,7 +164,7 @@ resolve_vectors(Relation rel, const char *vector, Oid plan_as)
 	if (vector == NULL)
 		columns = only_vector(rel);
 	else
-		columns = qs_select_list(rel, "vector", vector, true, plan_as);
+		columns = qs_select_list(rel, "vector", vector, true, plan);
 	if (columns == NIL || list_length(columns) > MAX_VECTORS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -175,7 +175,7 @@ resolve_vectors(Relation rel, const char *vector, Oid plan_as)
 }
 
 static List *
-resolve_payload(Relation rel, const char *payload, List *vectors, Oid plan_as)
+resolve_payload(Relation rel, const char *payload, List *vectors, bool plan)
 {
 	List	   *columns;
 	ListCell   *lc;
@@ -183,7 +183,7 @@ resolve_payload(Relation rel, const char *payload, List *vectors, Oid plan_as)
 	if (strcmp(payload, "*") == 0)
 		columns = all_columns(rel, vectors);
 	else
-		columns = qs_select_list(rel, "payload", payload, false, plan_as);
+		columns = qs_select_list(rel, "payload", payload, false, plan);
 	foreach(lc, columns)
 		check_payload_type(lfirst(lc));
 	return qs_payload_fields(columns);
@@ -287,7 +287,7 @@ add_key_columns(Relation rel, QsDefinition *definition)
 }
 
 static QsDefinition *
-resolve(Relation rel, const QsMirrorArguments *arguments, Oid plan_as)
+resolve(Relation rel, const QsMirrorArguments *arguments, bool plan)
 {
 	QsDefinition *definition = palloc0(sizeof(QsDefinition));
 
@@ -303,15 +303,15 @@ resolve(Relation rel, const QsMirrorArguments *arguments, Oid plan_as)
 	qs_collection_check_name(definition->collection);
 	definition->distance = pstrdup(qs_known_distance(arguments->distance));
 	qs_key_resolve(rel, arguments->key, &definition->key, &definition->key_text);
-	definition->vectors = resolve_vectors(rel, arguments->vector, plan_as);
-	qs_vectors_resolve(rel, arguments, OidIsValid(plan_as), definition);
+	definition->vectors = resolve_vectors(rel, arguments->vector, plan);
+	qs_vectors_resolve(rel, arguments, plan, definition);
 	definition->payload_all = is_lone_star(arguments->payload);
 	definition->payload = resolve_payload(rel, definition->payload_all ? "*" : arguments->payload,
-										  definition->vectors, plan_as);
+										  definition->vectors, plan);
 	add_key_columns(rel, definition);
 	definition->omit_nulls = arguments->omit_nulls;
 	if (arguments->row_filter != NULL)
-		definition->row_filter = qs_condition(rel, "row_filter", arguments->row_filter, plan_as);
+		definition->row_filter = qs_condition(rel, "row_filter", arguments->row_filter, plan);
 	definition->index_list = qs_indexes_resolve(arguments->indexes, definition->payload);
 	definition->indexes = qs_indexes_text(definition->index_list);
 	definition->alias = arguments->alias != NULL ? pstrdup(arguments->alias) : NULL;
@@ -323,13 +323,13 @@ resolve(Relation rel, const QsMirrorArguments *arguments, Oid plan_as)
 QsDefinition *
 qs_definition_make(Relation rel, const QsMirrorArguments *asked)
 {
-	return resolve(rel, asked, rel->rd_rel->relowner);
+	return resolve(rel, asked, true);
 }
 
 QsDefinition *
 qs_definition_resolve(Relation rel, const QsMirrorArguments *arguments)
 {
-	return resolve(rel, arguments, InvalidOid);
+	return resolve(rel, arguments, false);
 }
 
 static QsDefinition *
@@ -345,7 +345,7 @@ read_trigger(Relation rel, const Trigger *trigger, bool rebuild)
 	else
 		qs_arguments_read(trigger, &arguments);
 	if (found)
-		definition = resolve(rel, &arguments, InvalidOid);
+		definition = resolve(rel, &arguments, false);
 	AtEOXact_GUC(false, level);
 	return definition;
 }

@@ -15,6 +15,7 @@
 
 #include "access/genam.h"
 #include "access/relation.h"
+#include "access/transam.h"
 #include "catalog/index.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
@@ -281,4 +282,24 @@ qs_key_same_ids(const QsKeySpec *a, const QsKeySpec *b)
 			return false;
 	}
 	return true;
+}
+
+bool
+qs_key_reading_is_safe(Oid type)
+{
+	Oid			element = get_element_type(type);
+
+	if (OidIsValid(element))
+		return qs_key_reading_is_safe(element);
+	switch (get_typtype(type))
+	{
+		case TYPTYPE_BASE:
+		case TYPTYPE_ENUM:
+			return true;
+		case TYPTYPE_RANGE:
+		case TYPTYPE_MULTIRANGE:
+			return type < FirstNormalObjectId;
+		default:
+			return false;
+	}
 }

@@ -24,4 +24,12 @@ extern char *qs_key_list(Relation rel, const QsKeySpec *key);
  */
 extern bool qs_key_same_ids(const QsKeySpec *a, const QsKeySpec *b);
 
+/*
+ * Whether a text can be read as this type without running functions of a user: base
+ * types are a superuser's, but in a composite type, or around a domain, a CHECK runs,
+ * and in a range the function that makes it canonical.  type: no domain itself, of
+ * which only the base is read.
+ */
+extern bool qs_key_reading_is_safe(Oid type);
+
 #endif							/* QS_KEY_H */

@@ -5,9 +5,14 @@
  *
  * Runs in sessions (qdrant_mirror, with the caller's search_path) and in the
  * sync worker (with search_path pinned, on the text that came out here).
- * Analysis looks names up and runs no user's code.  Refused is everything that
- * is no function of one row: the worker reads a row at any time and any number
- * of times, and must get the same point.
+ *
+ * Analysis runs users' code: a literal becomes a value of its type at once, and in
+ * an array or a row of a domain that evaluates the domain's CHECK, which its owner
+ * may have altered since.  So it is done as the table's owner, in a
+ * security-restricted operation, whoever asks.
+ *
+ * Refused is everything that is no function of one row: the worker reads a row at
+ * any time and any number of times, and must get the same point.
  */
 #include "qdrant_sync.h"
 #include "mirror/catalog.h"
@@ -36,7 +41,7 @@ typedef struct ListSource
 	char	   *text;			/* "SELECT " and the list */
 	Relation	rel;
 	bool		sole_unnamed;
-	Oid			plan_as;
+	bool		plan;
 	List	   *deparse_context;
 } ListSource;
 
@@ -136,18 +141,12 @@ refuse_unfit_columns(ParseState *pstate, Node *item, Node *expr)
 
 /*
  * Planning puts in what analysis leaves out (defaults of arguments, bodies of
- * SQL functions), and runs immutable functions: as the role that will run them.
+ * SQL functions), and runs immutable functions.
  */
 static bool
-mutable_when_planned(Node *expr, Oid role)
+mutable_when_planned(Node *expr)
 {
-	QsIdentity	saved;
-	bool		result;
-
-	qs_as_role(role, true, &saved);
-	result = contain_mutable_functions((Node *) expression_planner(copyObject((Expr *) expr)));
-	qs_as_before(&saved);
-	return result;
+	return contain_mutable_functions((Node *) expression_planner(copyObject((Expr *) expr)));
 }
 
 static void
@@ -163,7 +162,7 @@ refuse_unfit(ParseState *pstate, const ListSource *source, Node *item, Node *exp
 		refuse(pstate, item, ERRCODE_FEATURE_NOT_SUPPORTED, "a set-returning function");
 	refuse_unfit_columns(pstate, item, expr);
 	if (contain_mutable_functions(expr) ||
-		(OidIsValid(source->plan_as) && mutable_when_planned(expr, source->plan_as)))
+		(source->plan && mutable_when_planned(expr)))
 		refuse(pstate, item, ERRCODE_INVALID_OBJECT_DEFINITION,
 			   "an expression that is not immutable");
 }
@@ -299,7 +298,7 @@ start_analysis(const ListSource *source)
 }
 
 static void *
-resolve_list(ListSource *source)
+analyse_list(ListSource *source)
 {
 	List	   *targets = parse_targets(source);
 	ParseState *pstate = start_analysis(source);
@@ -320,10 +319,10 @@ resolve_list(ListSource *source)
 
 /* Runs resolve with errors that point into the text. */
 static void *
-with_source(Relation rel, const char *what, const char *text, bool sole_unnamed, Oid plan_as,
+with_source(Relation rel, const char *what, const char *text, bool sole_unnamed, bool plan,
 			void *(*resolve) (ListSource *source))
 {
-	ListSource	source = {what, psprintf("SELECT %s", text), rel, sole_unnamed, plan_as, NIL};
+	ListSource	source = {what, psprintf("SELECT %s", text), rel, sole_unnamed, plan, NIL};
 	ErrorContextCallback callback = {error_context_stack, point_into_list, &source};
 	void	   *result;
 
@@ -336,10 +335,28 @@ with_source(Relation rel, const char *what, const char *text, bool sole_unnamed,
 	return result;
 }
 
-List *
-qs_select_list(Relation rel, const char *what, const char *list, bool sole_unnamed, Oid plan_as)
+static void *
+as_owner(ListSource *source, void *(*analyse) (ListSource *source))
 {
-	return with_source(rel, what, list, sole_unnamed, plan_as, resolve_list);
+	QsIdentity	saved;
+	void	   *result;
+
+	qs_as_role_with_path(source->rel->rd_rel->relowner, &saved);
+	result = analyse(source);
+	qs_as_before(&saved);
+	return result;
+}
+
+static void *
+resolve_list(ListSource *source)
+{
+	return as_owner(source, analyse_list);
+}
+
+List *
+qs_select_list(Relation rel, const char *what, const char *list, bool sole_unnamed, bool plan)
+{
+	return with_source(rel, what, list, sole_unnamed, plan, resolve_list);
 }
 
 static void *
@@ -351,11 +368,11 @@ resolve_items(ListSource *source)
 List *
 qs_select_list_items(Relation rel, const char *what, const char *list)
 {
-	return with_source(rel, what, list, false, InvalidOid, resolve_items);
+	return with_source(rel, what, list, false, false, resolve_items);
 }
 
 static void *
-resolve_condition(ListSource *source)
+analyse_condition(ListSource *source)
 {
 	List	   *targets = parse_targets(source);
 	ParseState *pstate = start_analysis(source);
@@ -374,10 +391,16 @@ resolve_condition(ListSource *source)
 	return column;
 }
 
-QsColumn *
-qs_condition(Relation rel, const char *what, const char *condition, Oid plan_as)
+static void *
+resolve_condition(ListSource *source)
 {
-	return with_source(rel, what, condition, false, plan_as, resolve_condition);
+	return as_owner(source, analyse_condition);
+}
+
+QsColumn *
+qs_condition(Relation rel, const char *what, const char *condition, bool plan)
+{
+	return with_source(rel, what, condition, false, plan, resolve_condition);
 }
 
 void

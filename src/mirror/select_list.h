@@ -12,17 +12,17 @@
  * argument in messages.  sole_unnamed: a list of one item may leave out its name
  * (name is then NULL), and a name given with AS is kept as given.
  *
- * plan_as: role as which expressions are also planned, which runs immutable
- * functions of constants; InvalidOid: no user's code is run.
+ * plan: expressions are also planned, which runs immutable functions of constants.
+ * Whatever it runs, it runs as the table's owner, in a security-restricted operation.
  */
 extern List *qs_select_list(Relation rel, const char *what, const char *list,
-							bool sole_unnamed, Oid plan_as);
+							bool sole_unnamed, bool plan);
 
 /*
  * A condition over the row's columns, in the same way; what names the argument.
  * ERROR 42804 where it is not boolean.
  */
-extern QsColumn *qs_condition(Relation rel, const char *what, const char *condition, Oid plan_as);
+extern QsColumn *qs_condition(Relation rel, const char *what, const char *condition, bool plan);
 
 /* The items of the list as they were parsed: ResTargets.  ERROR where it is none. */
 extern List *qs_select_list_items(Relation rel, const char *what, const char *list);

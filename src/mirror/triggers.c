@@ -227,26 +227,13 @@ has_truncate_trigger(Oid relid, bool *has_row)
 	return result;
 }
 
-static Oid
-get_owner(Oid relid)
-{
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for relation %u", relid);
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	return owner;
-}
-
 /* A partition may belong to somebody else than the table. */
 static void
 make_truncate_trigger_as_owner(Oid relid)
 {
 	QsIdentity	saved;
 
-	qs_as_role(get_owner(relid), false, &saved);
+	qs_as_role(qs_relation_owner(relid), false, &saved);
 	SPI_connect();
 	make_truncate_trigger(relid);
 	SPI_finish();
@@ -280,7 +267,7 @@ qs_triggers_drop_detached(Oid relid)
 
 		if (!has_truncate_trigger(leaf, &has_row) || has_row)
 			continue;
-		qs_as_role(get_owner(leaf), false, &saved);
+		qs_as_role(qs_relation_owner(leaf), false, &saved);
 		(void) drop_trigger(leaf, QS_TRUNCATE_TRIGGER);
 		qs_as_before(&saved);
 	}

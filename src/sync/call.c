@@ -117,7 +117,7 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 		return true;
 	if (endpoint->error_passes && GetCurrentTimestamp() < endpoint->not_before)
 		return false;
-	endpoint->error_passes = false;
+	endpoint->error_passes = endpoint->no_such_server = false;
 	if (endpoint->context == NULL)
 		endpoint->context = AllocSetContextCreate(TopMemoryContext, "qdrant_sync server",
 												  ALLOCSET_SMALL_SIZES);
@@ -138,6 +138,7 @@ qs_endpoint_resolve(QsEndpoint *endpoint)
 		RollbackAndReleaseCurrentSubTransaction();
 		strlcpy(endpoint->error, error->message, sizeof(endpoint->error));
 		endpoint->error_passes = error->sqlerrcode == ERRCODE_IO_ERROR;
+		endpoint->no_such_server = error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT;
 		FreeErrorData(error);
 		MemoryContextReset(endpoint->context);
 		endpoint->server = NULL;

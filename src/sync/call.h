@@ -35,6 +35,7 @@ typedef struct QsEndpoint
 	char		version[32];
 	char		error[600];
 	bool		error_passes;	/* of the look-up: a file that cannot be read now may be later */
+	bool		no_such_server; /* of the look-up */
 	int			running;		/* writes in flight */
 	int			probes;			/* in flight, begun while it failed */
 	int			failures;		/* in a row */

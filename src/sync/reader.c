@@ -4,8 +4,8 @@
  *
  * Sync worker.  What is copied from the definition holds for the reader's life;
  * names, the columns of "*" and the plans are made under the table's lock and made
- * anew when the table was renamed.  No user's code runs here: statements are
- * analysed, not planned.
+ * anew when the table was renamed.  Making a plan runs the owner's code, so that
+ * it is done where rows.c reads.
  */
 #include "qdrant_sync.h"
 #include "sync/reader.h"

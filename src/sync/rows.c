@@ -15,12 +15,11 @@
  */
 #include "qdrant_sync.h"
 #include "common/encode.h"
-#include "common/settings.h"
+#include "sync/owners_code.h"
 #include "sync/reader.h"
 
 #include "access/detoast.h"
 #include "access/htup_details.h"
-#include "access/xact.h"
 #include "common/hashfn.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -34,22 +33,9 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
-#include "utils/timeout.h"
-
-/* Locks besides the table's are those of its indexes, held for DDL on them. */
-#define READ_LOCK_TIMEOUT "500ms"
 
 /* A buffer that one large row has grown is not kept. */
 #define KEPT_JSON_BYTES (1024 * 1024)
-
-/* What begin_read changes and end_read puts back. */
-typedef struct ReadScope
-{
-	Oid			user;
-	int			security_context;
-	int			guc_level;
-	bool		read_only;
-} ReadScope;
 
 /* Keys asked for, in the order of their ids, and whether their rows came. */
 typedef struct KeySet
@@ -82,48 +68,7 @@ typedef struct RowReceiver
 	int			dimension;
 } RowReceiver;
 
-/*
- * Nothing that a role, a database or an owner's function can set changes what is
- * read.  No sequential scan: the kept plan is made without statistics, perhaps
- * when the table was empty; and its cost must then not call for JIT.
- */
-static const char *const read_settings[] = {
-	"search_path", "pg_catalog, pg_temp",
-	"row_security", "off",
-	"lock_timeout", READ_LOCK_TIMEOUT,
-	"standard_conforming_strings", "on",
-	"transform_null_equals", "off",
-	"plan_cache_mode", "force_generic_plan",
-	"enable_seqscan", "off",
-	"enable_indexscan", "on",
-	"enable_bitmapscan", "on",
-	"enable_tidscan", "on",
-	"jit", "off",
-	NULL
-};
-
 /* --- the owner's session --- */
-
-/*
- * From here on the owner's functions may run.  In a security-restricted operation
- * they cannot change the role, and what they set is taken back with the GUC level.
- */
-static void
-become_owner(ReadScope *scope, Oid owner)
-{
-	GetUserIdAndSecContext(&scope->user, &scope->security_context);
-	SetUserIdAndSecContext(owner, scope->security_context | SECURITY_RESTRICTED_OPERATION);
-	scope->guc_level = NewGUCNestLevel();
-	qs_pin_settings(read_settings);
-	qs_pin_settings(qs_encode_settings);
-
-	/*
-	 * A function that writes would make the mirror send again for ever.  No
-	 * setting: 16 and later do not let it be saved and put back.
-	 */
-	scope->read_only = XactReadOnly;
-	XactReadOnly = true;
-}
 
 /* All leaves at once, so that the executor waits for none of them. */
 static bool
@@ -144,7 +89,7 @@ lock_leaves(Oid relid)
  * after the lock, so that it shows what the last holder committed.
  */
 static bool
-begin_read(QsReader *reader, ReadScope *scope)
+begin_read(QsReader *reader, QsOwnerScope *scope)
 {
 	HeapTuple	tuple;
 
@@ -156,7 +101,7 @@ begin_read(QsReader *reader, ReadScope *scope)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the mirrored table does not exist any more")));
-	become_owner(scope, ((Form_pg_class) GETSTRUCT(tuple))->relowner);
+	qs_owners_code_begin(scope, ((Form_pg_class) GETSTRUCT(tuple))->relowner);
 	qs_reader_compile(reader, (Form_pg_class) GETSTRUCT(tuple));
 	ReleaseSysCache(tuple);
 	if (SPI_connect() != SPI_OK_CONNECT)
@@ -167,13 +112,11 @@ begin_read(QsReader *reader, ReadScope *scope)
 
 /* The lock stays until the caller's transaction ends; so does nothing else. */
 static void
-end_read(QsReader *reader, ReadScope *scope)
+end_read(QsReader *reader, QsOwnerScope *scope)
 {
 	PopActiveSnapshot();
 	SPI_finish();
-	XactReadOnly = scope->read_only;
-	AtEOXact_GUC(false, scope->guc_level);
-	SetUserIdAndSecContext(scope->user, scope->security_context);
+	qs_owners_code_end(scope);
 	MemoryContextReset(reader->row_context);
 	if (reader->json.maxlen > KEPT_JSON_BYTES)
 	{
@@ -185,16 +128,27 @@ end_read(QsReader *reader, ReadScope *scope)
 	}
 }
 
-/*
- * A timeout that fired too late to interrupt the read must not interrupt what
- * comes after it.
- */
-static void
-disarm_timeout(void)
+/* One execution of a plan of the reader, or of a statement that has none. */
+typedef struct Execution
 {
-	disable_timeout(STATEMENT_TIMEOUT, true);
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
-		QueryCancelPending = false;
+	QsReader   *reader;
+	QsPlanKind	kind;
+	const char *statement;		/* NULL: the plan of that kind */
+	SPIExecuteOptions options;
+} Execution;
+
+/* Making a plan runs the owner's code as well: literals become values. */
+static void
+run_execution(void *arg)
+{
+	Execution  *execution = arg;
+	int			result = execution->statement ?
+		SPI_execute_extended(execution->statement, &execution->options) :
+		SPI_execute_plan_extended(qs_reader_plan(execution->reader, execution->kind),
+								  &execution->options);
+
+	if (result < 0)
+		elog(ERROR, "could not read rows: %s", SPI_result_code_string(result));
 }
 
 /*
@@ -203,34 +157,23 @@ disarm_timeout(void)
  * no other.
  */
 static void
-execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestReceiver *receiver)
+execute(QsReader *reader, QsPlanKind kind, int nargs, const Oid *types, const Datum *values,
+		DestReceiver *receiver)
 {
-	SPIExecuteOptions options = {.read_only = true, .dest = receiver};
+	Execution	execution = {
+		.reader = reader, .kind = kind, .options = {.read_only = true, .dest = receiver}
+	};
+	ParamListInfo params = makeParamList(nargs);
 
-	options.params = makeParamList(nargs);
 	for (int i = 0; i < nargs; i++)
 	{
-		ParamExternData *param = &options.params->params[i];
-
-		param->value = values[i];
-		param->isnull = false;
-		param->pflags = PARAM_FLAG_CONST;
-		param->ptype = types[i];
+		params->params[i].value = values[i];
+		params->params[i].isnull = false;
+		params->params[i].pflags = PARAM_FLAG_CONST;
+		params->params[i].ptype = types[i];
 	}
-	if (qs_row_timeout > 0)
-		enable_timeout_after(STATEMENT_TIMEOUT, qs_row_timeout);
-	PG_TRY();
-	{
-		int			result = SPI_execute_plan_extended(plan, &options);
-
-		if (result < 0)
-			elog(ERROR, "SPI_execute_plan_extended failed: %s", SPI_result_code_string(result));
-	}
-	PG_FINALLY();
-	{
-		disarm_timeout();
-	}
-	PG_END_TRY();
+	execution.options.params = params;
+	qs_owners_code_in_time(run_execution, &execution);
 }
 
 /* Keys that are ids, as one array. */
@@ -283,7 +226,7 @@ execute_for_keys(QsReader *reader, QsPlanKind kind, const KeySet *asked, RowRece
 		text_arrays(reader, asked, arrays);
 	else
 		arrays[0] = id_array(reader, asked);
-	execute(qs_reader_plan(reader, kind), reader->key.n, types, arrays, &receiver->pub);
+	execute(reader, kind, reader->key.n, types, arrays, &receiver->pub);
 }
 
 static void
@@ -297,7 +240,7 @@ execute_for_blocks(QsReader *reader, QsPlanKind kind, BlockNumber first, BlockNu
 
 	ItemPointerSet(&from, first, 0);
 	ItemPointerSet(&to, end, 0);
-	execute(qs_reader_plan(reader, kind), 2, types, values, &receiver->pub);
+	execute(reader, kind, 2, types, values, &receiver->pub);
 }
 
 /* --- keys that were asked for --- */
@@ -745,7 +688,7 @@ bool
 qs_reader_by_keys(QsReader *reader, const QsRowKey *keys, int n, QsRowSink sink, void *arg)
 {
 	RowReceiver receiver = make_receiver(reader, receive_row, bind_columns);
-	ReadScope	scope;
+	QsOwnerScope scope;
 	KeySet		asked;
 
 	if (!begin_read(reader, &scope))
@@ -768,7 +711,7 @@ qs_reader_by_blocks(QsReader *reader, Oid leaf, BlockNumber first, BlockNumber e
 					QsRowSink sink, void *arg)
 {
 	RowReceiver receiver = make_receiver(reader, receive_row, bind_columns);
-	ReadScope	scope;
+	QsOwnerScope scope;
 
 	if (!begin_read(reader, &scope))
 		return false;
@@ -785,7 +728,7 @@ qs_reader_keys_by_blocks(QsReader *reader, Oid leaf, BlockNumber first, BlockNum
 						 QsRowKey **keys, int *n)
 {
 	RowReceiver receiver = make_receiver(reader, receive_key, bind_key);
-	ReadScope	scope;
+	QsOwnerScope scope;
 
 	if (!begin_read(reader, &scope))
 		return false;
@@ -803,7 +746,7 @@ bool
 qs_reader_exists(QsReader *reader, const QsRowKey *keys, int n, bool *found)
 {
 	RowReceiver receiver = make_receiver(reader, receive_key, bind_key);
-	ReadScope	scope;
+	QsOwnerScope scope;
 	KeySet		asked;
 
 	if (!begin_read(reader, &scope))
@@ -822,21 +765,19 @@ int
 qs_reader_find_dimension(QsReader *reader, int vector, int skip)
 {
 	RowReceiver receiver = make_receiver(reader, receive_dimension, bind_nothing);
-	ReadScope	scope;
+	QsOwnerScope scope;
+	Execution	execution = {.options = {.read_only = true, .dest = &receiver.pub}};
 	const char *column;
-	SPIPlanPtr	plan;
 
 	if (!begin_read(reader, &scope))
 		return 0;
 	receiver.kind = reader->vectors[vector].form.kind;
 	column = qs_reader_column(reader, reader->vectors[vector].attnum, reader->vectors[vector].expression);
 	/* OFFSET keeps the expression from being computed for the rows before. */
-	plan = SPI_prepare(psprintf("SELECT %s FROM (SELECT * FROM %s OFFSET %d) AS rows"
-								" WHERE %s IS NOT NULL LIMIT %d",
-								column, reader->relation, skip, column, QS_DIMENSION_ROWS), 0, NULL);
-	if (plan == NULL)
-		elog(ERROR, "SPI_prepare failed: %s", SPI_result_code_string(SPI_result));
-	execute(plan, 0, NULL, NULL, &receiver.pub);
+	execution.statement = psprintf("SELECT %s FROM (SELECT * FROM %s OFFSET %d) AS rows"
+								   " WHERE %s IS NOT NULL LIMIT %d",
+								   column, reader->relation, skip, column, QS_DIMENSION_ROWS);
+	qs_owners_code_in_time(run_execution, &execution);
 	end_read(reader, &scope);
 	return receiver.dimension == 0 && receiver.nkeys > 0 ? -1 : receiver.dimension;
 }

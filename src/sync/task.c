@@ -8,8 +8,10 @@
 #include "qdrant_sync.h"
 #include "common/key_text.h"
 #include "common/settings.h"
+#include "mirror/catalog.h"
 #include "mirror/key.h"
 #include "net/outcome.h"
+#include "sync/owners_code.h"
 #include "sync/task.h"
 
 #include "access/xact.h"
@@ -19,6 +21,7 @@
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -498,6 +501,35 @@ qs_task_scan(QsTask *task)
 	qs_outbox_scan(task->outbox);
 }
 
+typedef struct DefinitionRead
+{
+	const QsMirrorRow *row;
+	QsDefinition *definition;
+} DefinitionRead;
+
+static void
+read_definition(void *arg)
+{
+	DefinitionRead *read = arg;
+
+	read->definition = qs_definition_read(read->row->relid, read->row->rebuilds != 0);
+}
+
+/* Under the table's lock: the owner is who is asked for. */
+static QsDefinition *
+definition_as_owner(const QsMirrorRow *row)
+{
+	DefinitionRead read = {row, NULL};
+	QsOwnerScope scope;
+
+	qs_owners_code_begin(&scope, qs_relation_owner(row->relid));
+	PushActiveSnapshot(GetTransactionSnapshot());
+	qs_owners_code_in_time(read_definition, &read);
+	PopActiveSnapshot();
+	qs_owners_code_end(&scope);
+	return read.definition;
+}
+
 /*
  * Reads the definition and compiles it; an ERROR stops this mirror alone.  The old
  * one stays until the new one is whole: answers on their way look at it.
@@ -508,7 +540,7 @@ compile(QsTask *task)
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "qdrant_sync definition",
 												  ALLOCSET_SMALL_SIZES);
 	MemoryContext old = MemoryContextSwitchTo(context);
-	QsDefinition *definition = qs_definition_read(task->row.relid, task->row.rebuilds != 0);
+	QsDefinition *definition = definition_as_owner(&task->row);
 	QsReader   *reader;
 
 	if (definition == NULL && task->row.rebuilds == 0)
@@ -545,10 +577,15 @@ compile(QsTask *task)
 	task->definition_failed = false;
 }
 
-/* Somebody's lock, or a shortage: the same may succeed in a moment. */
+/*
+ * Somebody's lock, or a shortage: the same may succeed in a moment.  What took too
+ * long once would hold all mirrors up again.
+ */
 static bool
 passes(int sqlerrcode)
 {
+	if (sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return false;
 	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
 		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TRANSACTION_ROLLBACK ||
 		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_INSUFFICIENT_RESOURCES ||
@@ -566,7 +603,9 @@ prepare_later(QsTask *task, const char *error)
 static void
 fail_definition(QsTask *task, const ErrorData *error)
 {
-	if (error->hint != NULL)
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		qs_task_fail(task, "reading the definition took longer than qdrant_sync.row_timeout, or was cancelled");
+	else if (error->hint != NULL)
 		qs_task_fail(task, "%s (%s)", error->message, error->hint);
 	else
 		qs_task_fail(task, "%s", error->message);
@@ -595,7 +634,8 @@ prepare(QsTask *task)
 			if (task->stale)
 				compile(task);
 			usable = qs_endpoint_resolve(task->endpoint);
-			if (!usable && !task->endpoint->error_passes)
+			/* Mirrors end with their server: it was renamed, and a reload will say so. */
+			if (!usable && !task->endpoint->error_passes && !task->endpoint->no_such_server)
 				qs_task_fail(task, "%s", task->endpoint->error);
 			else if (!usable)
 				prepare_later(task, task->endpoint->error);
