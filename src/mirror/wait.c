@@ -27,6 +27,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* How soon a slot that the worker has not made yet is looked for again. */
@@ -147,11 +148,20 @@ notice_stopped(Oid relid, const char *state)
 			 errhint("The view qdrant_mirrors says why; qdrant_resume takes it up again.")));
 }
 
-/* False, with a notice, where the mirror is not being followed. */
+static bool
+exists(Oid relid)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+/*
+ * False, with a notice, where the mirror is not being followed.  Of a table that was
+ * dropped nothing is left to reach Qdrant, whether or not the worker has seen that.
+ */
 static bool
 add_mirror(List **list, const QsMirrorRow *row)
 {
-	if (row->dropped)
+	if (row->dropped || !exists(row->relid))
 		return true;
 	if (!row->ours || row->paused)
 	{
@@ -245,7 +255,7 @@ ask(Awaited *awaited)
 	qs_notices_post(NULL, 0, true);
 }
 
-/* Unmirrored meanwhile: there is nothing left to reach Qdrant. */
+/* Unmirrored or dropped meanwhile: there is nothing left to reach Qdrant. */
 static bool
 is_gone(const Awaited *awaited)
 {
@@ -254,7 +264,7 @@ is_gone(const Awaited *awaited)
 	if (!OidIsValid(awaited->relid))
 		return false;
 	row = qs_mirror_row_by_relid(awaited->relid);
-	return row == NULL || row->id != awaited->mirror;
+	return row == NULL || row->id != awaited->mirror || !exists(awaited->relid);
 }
 
 /* Another mirror serves the table now: that one is waited for. */
@@ -309,7 +319,7 @@ look(Awaited *awaited, long *ms)
 		*ms = SLEEP_MS;
 	else if (!is_being_resumed(awaited) && pg_atomic_read_u32(&awaited->slot->stopped) != 0 &&
 			 !follow_replacement(awaited))
-		return awaited->rebuild ? REACHED : STOPPED;
+		return awaited->rebuild || is_gone(awaited) ? REACHED : STOPPED;
 	return WAITING;
 }
 
