@@ -18,8 +18,10 @@
 #include "common/settings.h"
 #include "common/shared.h"
 #include "mirror/catalog.h"
+#include "mirror/triggers.h"
 #include "mirror/wait.h"
 
+#include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "storage/condition_variable.h"
@@ -190,6 +192,24 @@ add_rebuild(List **list, const QsMirrorRow *row)
 	*list = lappend(*list, awaited);
 }
 
+/* A trigger without a state row, as it comes out of a dump, until qdrant_resume. */
+static bool
+is_restored(Oid relid)
+{
+	QsMirrorTriggers triggers;
+	Relation	rel;
+	bool		found;
+
+	if (qs_mirror_row_by_relid(relid) != NULL)
+		return false;
+	rel = try_relation_open(relid, AccessShareLock);
+	if (rel == NULL)
+		return false;
+	found = qs_mirror_triggers(rel, &triggers);
+	relation_close(rel, AccessShareLock);
+	return found;
+}
+
 static bool
 add_source(List **list, Oid relid)
 {
@@ -202,12 +222,17 @@ add_source(List **list, Oid relid)
 				 errmsg("there is no table with OID %u", relid)));
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), name);
+	if (is_restored(relid))
+	{
+		notice_stopped(relid, "restored");
+		return false;
+	}
 	row = qs_mirror_row_by_relid(relid);
 	if (row == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" has no mirror", name),
-				 errhint("qdrant_mirror makes one; qdrant_resume takes up a restored one.")));
+				 errhint("qdrant_mirror makes one.")));
 	if (!add_mirror(list, row))
 		return false;
 	if (row->rebuild != NULL)
@@ -230,6 +255,14 @@ add_all(List **list)
 			add_rebuild(list, row);
 		else if (!add_mirror(list, row))
 			all = false;
+	}
+	foreach(lc, qs_triggers_tables())
+	{
+		if (is_restored(lfirst_oid(lc)))
+		{
+			notice_stopped(lfirst_oid(lc), "restored");
+			all = false;
+		}
 	}
 	*list = lappend(*list, make_awaited(OPERATIONS_ID, InvalidOid));
 	return all;

@@ -327,6 +327,26 @@ def test_restored_table_takes_a_collection_of_its_own(db, cluster, copies):
     assert {items.state(), twin.state()} == {"live"}
 
 
+def test_restored_mirror_is_not_waited_for_and_not_verified(db, cluster, copies):
+    """Its table has rows that nobody sends: true would be a lie, and "has no mirror" no help."""
+    items = Items(db, rows=3)
+    assert items.wait()
+    copy = copies(db)
+    plain(cluster, db, copy, None)
+    told = []
+    copy.conn.add_notice_handler(lambda diag: told.append(diag.message_primary))
+    for call in ("qdrant_wait('30s')", "qdrant_wait('30s', 'items')"):
+        told.clear()
+        assert copy.one(f"SELECT {call}") is False
+        assert told == ['the mirror of table "items" is restored, and is not waited for']
+    for call in ("qdrant_verify('items')", "qdrant_pause('items')"):
+        with pytest.raises(psycopg.errors.DuplicateObject, match="restored or copied") as caught:
+            copy.sql(f"SELECT {call}")
+        assert "qdrant_resume" in caught.value.diag.message_hint
+    Items.of(copy).unmirror()
+    assert copy.one("SELECT qdrant_wait('30s')") is True
+
+
 @pytest.mark.parametrize("disable", [False, True], ids=["triggers", "disable-triggers"])
 def test_restore_of_the_data_into_a_live_mirror(db, cluster, disable):
     items = Items(db, rows=20)
