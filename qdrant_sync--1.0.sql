@@ -589,7 +589,7 @@ CREATE FUNCTION qdrant_is_empty(key text) RETURNS jsonb
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_empty';
 
 COMMENT ON FUNCTION qdrant_filter("any", "any", "any", "any", bigint) IS
-'A filter of Qdrant''s: all of must, at least one of should, none of must_not, and min_count or more of min_should. Each is a condition (qdrant_match, qdrant_range, ..., another filter, or Qdrant''s own JSON), an array of conditions (ARRAY[...]) or a JSON array of them. NULL for a list leaves it out; without any the filter is {}, which every point passes. ERROR 22023 for a NULL within an array and for what is no JSON object, 42804 for another type.';
+'A filter of Qdrant''s: all of must, at least one of should, none of must_not, and min_count or more of min_should. Each is a condition (qdrant_match, qdrant_range, ..., another filter, or Qdrant''s own JSON), an array of conditions (ARRAY[...]) or a JSON array of them. NULL for a list leaves it out; without any the filter is {}, which every point passes. A should without a condition in it is passed by no point, an empty must or must_not by all. ERROR 22023 for a NULL within an array and for what is no JSON object, 42804 for another type.';
 COMMENT ON FUNCTION qdrant_match(text, anycompatible) IS
 'Condition: the field key of the payload is this value (text, integer, boolean, uuid), or has it among its elements; an array: any of these values. key may be a path (a.b, a[].b). ERROR 22004 for NULL, also within the array; 42804 for other types: qdrant_range takes other numbers.';
 COMMENT ON FUNCTION qdrant_match_text(text, text) IS

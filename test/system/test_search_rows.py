@@ -568,6 +568,14 @@ FILTERS = {
     "min_count => 2": "coalesce(kind = 'a', false)::int + (n > 5)::int + (n IN (1, 9))::int >= 2",
     "must => qdrant_filter(should => ARRAY[qdrant_match('n', 1), qdrant_filter(must => qdrant_match('n', 2))])":
         "n IN (1, 2)",
+    # None of no alternatives holds, and all of no conditions do.
+    "should => '{}'::jsonb[]": "false",
+    "should => '[]', must => qdrant_match('kind', 'a')": "false",
+    "must => qdrant_filter(should => ARRAY(SELECT qdrant_match('n', i) FROM generate_series(1, 0) i))": "false",
+    "must_not => qdrant_filter(should => '[]')": "true",
+    "min_should => '{}'::jsonb[], min_count => 1": "false",
+    "min_should => '[]', min_count => 0": "true",
+    "must => '{}'::jsonb[], must_not => '[]'": "true",
     """must => '{"key": "n", "match": {"except": [1, 2]}}', must_not => '[{"has_id": [3]}]'::jsonb""": "n NOT IN (1, 2, 3)",
     "": "true",
 }
