@@ -304,6 +304,7 @@ class RawServer:
 
     def __init__(self, answer):
         self._answer = answer
+        self._turns = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = "http://127.0.0.1:%d" % self._socket.getsockname()[1]
         self.requests = []
@@ -318,6 +319,8 @@ class RawServer:
             # Who has enough, or no time, goes in the middle.
             with connection, contextlib.suppress(OSError):
                 self.requests.append(self._read(connection))
+                if self._turns:
+                    self.say(self._turns.pop(0))
                 connection.sendall(self._answer)
 
     def _read(self, connection):
@@ -335,6 +338,10 @@ class RawServer:
         """The body of all answers from now on."""
         self._answer = (f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
                         "Connection: close\r\n\r\n").encode() + body
+
+    def say_in_turn(self, bodies):
+        """One body an answer; the last is that of all that follow."""
+        self._turns = list(bodies)
 
     def close(self):
         # Also wakes the thread that waits for a connection.
@@ -391,6 +398,20 @@ def test_statuses_and_their_errors(db, raw, status, sqlstate):
         db.sql("SELECT * FROM qdrant_query('x', '[1]', server => 'raw')")
     assert caught.value.sqlstate == sqlstate
     assert f"HTTP status {status[:3]}" in caught.value.diag.message_detail
+
+
+@pytest.mark.parametrize("answers", [[[1, 1]], [[900], [900]]], ids=["twice in an answer", "though it was left out"])
+def test_a_point_that_comes_again_is_no_answer_of_qdrants(db, raw, answers):
+    """Row 1 would be two rows, and 900, which has none, be asked away again and again."""
+    Items(db, rows=3)
+    server = raw(b"")
+    bodies = [json.dumps({"result": {"points": [{"id": id, "score": 1} for id in ids]}, "status": "ok", "time": 0})
+              for ids in answers]
+    server.say_in_turn([body.encode() for body in bodies])
+    db.sql(f"ALTER SERVER qdrant OPTIONS (SET url '{server.url}')")
+    with pytest.raises(psycopg.errors.ProtocolViolation):
+        db.sql("SELECT * FROM qdrant_search(NULL::items, '[1, 1, 1, 1]', k => 2, \"timeout\" => '2s')")
+    assert len(server.requests) == len(answers)
 
 
 def test_errors_in_plain_text(db, raw):
