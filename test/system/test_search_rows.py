@@ -329,6 +329,22 @@ def test_what_is_no_table_of_users_is_not_to_be_mirrored(db):
     assert "qdrant_mirror('plain')" in caught.value.diag.message_hint
 
 
+def test_rows_of_an_inheriting_table_are_no_rows_of_a_search(db):
+    """The mirror has none of them, and their keys may be those of its own rows."""
+    rows_of(db, "id", "id int PRIMARY KEY", ["1", "2"])
+    db.sql("CREATE TABLE heirs () INHERITS (things); INSERT INTO heirs SELECT * FROM things")
+    assert texts(db, f"qdrant_search(NULL::things, {FIRST})") == [1, 2]
+    assert texts(db, "qdrant_search(NULL::things, 1)") == [2]
+    db.sql("DELETE FROM ONLY things WHERE id = 1")
+    assert texts(db, f"qdrant_search(NULL::things, {FIRST})") == [2]
+
+
+def test_arguments_may_be_named_where_source_is_the_first(db):
+    rows_of(db, "id", "id int PRIMARY KEY", ["1", "2"])
+    assert texts(db, f"qdrant_search(source => NULL::things, k => 2, query => {FIRST})") == [1, 2]
+    assert texts(db, f"qdrant_search(NULL::things, k => 1, query => {FIRST})") == [1]
+
+
 # --- vectors ---
 
 def test_the_only_named_vector_is_meant(db):
