@@ -59,7 +59,8 @@ timed_out(const QsRequest *call, int timeout)
 	return (Failure)
 	{
 		ERRCODE_CONNECTION_FAILURE,
-			psprintf("Qdrant server \"%s\" did not answer within %d ms", call->server->name, timeout),
+			psprintf("Qdrant server \"%s\" did not answer within %d ms", call->server->name,
+					 call->shown_timeout > 0 ? call->shown_timeout : timeout),
 			in_doubt(call, true),
 			pstrdup("Give a longer timeout, or raise the server's option request_timeout or the setting qdrant_sync.request_timeout.")
 	};

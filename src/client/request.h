@@ -30,6 +30,7 @@ typedef struct QsRequest
 	const char *body;			/* UTF-8; NULL: none */
 	Size		length;
 	int			timeout;		/* ms; 0: as qs_timeout_of says */
+	int			shown_timeout;	/* ms, of which timeout is what is left; 0: timeout itself */
 	bool		read;			/* changes nothing: may be repeated silently */
 	const char *missing_hint;	/* hint of the ERROR for status 404; NULL: none */
 	Oid			table;			/* whose mirror owns the collection; InvalidOid: none */

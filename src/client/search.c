@@ -407,6 +407,7 @@ ask(Search *search, int limit, int *n)
 	request.body = body.data;
 	request.length = body.len;
 	request.timeout = Max(1, left);
+	request.shown_timeout = search->timeout;
 	request.path = psprintf("%s?timeout=%d",
 							qs_collection_path(search->mirror->collection, "/points/query"),
 							qs_timeout_seconds(request.timeout));

@@ -275,6 +275,18 @@ def test_a_copied_database_does_not_search_the_originals_collection(db, cluster)
     cluster.dropdb(copy)
 
 
+@pytest.mark.faults
+def test_a_search_whose_time_is_up_names_its_own_limit(db, front):
+    """Not what was left of it for the last of its requests."""
+    Items(db, rows=10)
+    front.faults.fault("delay", path_regex="/points/query", nth=1, seconds=0.2)
+    front.faults.fault("hold", path_regex="/points/query", nth=2)
+    with db.conn.transaction(force_rollback=True):
+        db.sql("DELETE FROM items WHERE id < 9")
+        with pytest.raises(psycopg.errors.ConnectionFailure, match="did not answer within 1500 ms"):
+            db.sql("SELECT * FROM qdrant_search(NULL::items, '[1, 1, 1, 1]', k => 2, \"timeout\" => '1500ms')")
+
+
 def test_explain_and_prepare_send_nothing(db, front, points):
     """Hazard R14: planning never calls Qdrant."""
     Items(db, rows=3)
