@@ -84,6 +84,11 @@ def test_sparse_and_multi_vectors(db, front):
     for query in ("{1:1,3:0.5}/4", "{ 3:0.5 , 1:1 } / 4", '{"indices": [0, 2], "values": [1, 0.5]}'):
         assert db.sql("SELECT id, score FROM qdrant_query(%s, %s::text, vector_name => 'words')", (name, query)) \
             == [("1", 2.0)], query
+    # Without an element it is near to nothing.
+    for query in ("{}/4", " { } / 4", '{"indices": [], "values": []}'):
+        assert db.sql("SELECT * FROM qdrant_query(%s, %s::text, vector_name => 'words')", (name, query)) == [], query
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="not understood"):
+        db.sql("SELECT * FROM qdrant_query(%s, '{1:1,}/4', vector_name => 'words')", (name,))
     for query in ("ARRAY[[1,0],[0,1]]", "'[[1, 0], [0, 1]]'", "'{{1,0},{0,1}}'", "'[[1,0],[0,1]]'::jsonb"):
         assert db.sql(f"SELECT id, score FROM qdrant_query(%s, {query}, 1, vector_name => 'many')", (name,)) \
             == [("1", 2.0)], query
@@ -108,6 +113,7 @@ def test_types_of_pgvector(cluster, front):
             "words": models.SparseVector(indices=[0, 2], values=[1, 2])})], wait=True)
         assert db.sql("SELECT id, score FROM qdrant_query(%s, '{1:1,3:0.5}/4'::sparsevec, vector_name => 'words')",
                       (name,)) == [("1", 2.0)]
+        assert db.sql("SELECT * FROM qdrant_query(%s, '{}/4'::sparsevec, vector_name => 'words')", (name,)) == []
         with pytest.raises(psycopg.errors.DatatypeMismatch):
             db.sql("SELECT * FROM qdrant_query(%s, ARRAY['[1,2]'::vector])", (name,))
         assert items.state() == "live"
