@@ -655,7 +655,8 @@ append_integer(StringInfo out, Datum value, Oid type)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("query " INT64_FORMAT " is not the id of a point", id),
-				 errdetail("A point's id is an integer from 0 on or a uuid.")));
+				 errdetail("A point's id is an integer from 0 on or a uuid."),
+				 errhint("A row with that key is named by like_key => '" INT64_FORMAT "' of qdrant_search.", id)));
 	appendStringInfo(out, INT64_FORMAT, id);
 }
 

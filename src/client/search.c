@@ -133,7 +133,7 @@ can_be_mirrored(Oid relid)
 	char		relkind = get_rel_relkind(relid);
 
 	return (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE) &&
-		relid >= FirstNormalObjectId;
+		get_rel_persistence(relid) == RELPERSISTENCE_PERMANENT && relid >= FirstNormalObjectId;
 }
 
 QS_NORETURN static void
@@ -398,9 +398,9 @@ ask(Search *search, int limit, int *n)
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), search->deadline);
 	StringInfoData body;
 
-	request.missing_hint = search->query.kind == QS_QUERY_ID ?
-		"A row without a vector has no point, nor has one that was not sent yet: see qdrant_wait and qdrant_dead_letters." :
-		"The view qdrant_mirrors says what became of the mirror's collection.";
+	request.missing_hint = "The view qdrant_mirrors says what became of the mirror's collection.";
+	request.missing_point_hint =
+		"A row without a vector has no point, nor has one that was not sent yet: see qdrant_wait and qdrant_dead_letters.";
 	request.table = search->mirror->relid;
 	request.may_be_missing = true;
 	build_body(&body, search, limit);

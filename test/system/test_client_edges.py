@@ -219,6 +219,15 @@ def test_limits_are_estimates(db):
 
 # --- hints ---
 
+@pytest.mark.parametrize("condition", ["qdrant_match('n', 1)", "qdrant_has_id(1)", "qdrant_is_null('n')",
+                                       "qdrant_is_empty('n')"])
+def test_a_condition_in_the_place_of_a_filter_is_named(db, name, condition):
+    for call in (f"qdrant_count('{name}', {condition})", f"* FROM qdrant_query('{name}', '[1, 1]', filter => {condition})"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+            db.sql(f"SELECT {call}")
+        assert "qdrant_filter(must => ...)" in caught.value.diag.message_hint
+
+
 def test_a_hint_names_a_table_as_it_is_found(db):
     """One that can be copied: with its schema where search_path does not lead to it."""
     db.sql('CREATE SCHEMA s; CREATE TABLE s.t (a int); CREATE TABLE "T 1" (a int)')
