@@ -76,8 +76,10 @@ def check_restored(original, copy, table="items"):
 
 def check_resumed(original, twin):
     """It is told whose the points are; once the original has let go it takes over, and keeps the collection equal."""
-    with pytest.raises(psycopg.errors.DuplicateObject, match="points"):
+    with pytest.raises(psycopg.errors.DuplicateObject, match="points") as caught:
         twin.resume()
+    # It has no argument for another name.
+    assert "take_over" in caught.value.diag.message_hint and "qdrant_unmirror" in caught.value.diag.message_hint
     original.unmirror()
     wait_until(lambda: not original.aliases(), what="the original has let go")
     twin.resume(take_over=True)
@@ -343,6 +345,12 @@ def test_restored_mirror_is_not_waited_for_and_not_verified(db, cluster, copies)
         with pytest.raises(psycopg.errors.DuplicateObject, match="restored or copied") as caught:
             copy.sql(f"SELECT {call}")
         assert "qdrant_resume" in caught.value.diag.message_hint
+    with copy.conn.transaction(force_rollback=True):
+        copy.sql("CREATE TABLE other (LIKE items INCLUDING ALL)")
+        Items.of(copy, "other", collection=items.collection).mirror(take_over=True)
+        with pytest.raises(psycopg.errors.DuplicateObject, match="belongs to another mirror") as caught:
+            copy.sql("SELECT qdrant_resume('items')")
+        assert "qdrant_unmirror" in caught.value.diag.message_hint
     Items.of(copy).unmirror()
     assert copy.one("SELECT qdrant_wait('30s')") is True
 
