@@ -302,7 +302,7 @@ SELECT m.relid::regclass AS source, m.collection,
 	p.backfill_total AS blocks_total,
 	p.backfill_rows AS rows, p.backfill_started AS started, p.backfill_finished AS finished,
 	CASE WHEN p.backfill_finished IS NOT NULL OR p.backfill_total = 0 THEN 1::double precision
-		ELSE least(p.backfill_base + coalesce(p.backfill_next, 0), p.backfill_total)::double precision / p.backfill_total
+		ELSE least(p.backfill_base + coalesce(p.backfill_next, 0), p.backfill_total)::double precision / p.backfill_total::double precision
 		END AS fraction
 FROM qdrant_internal.mirror m
 JOIN qdrant_internal.progress p ON p.mirror = m.id
@@ -972,7 +972,7 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_retry_opera
 CREATE FUNCTION qdrant_point(id anyelement, vector anycompatible, payload jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT pg_catalog.jsonb_build_object('id', $1, 'vector',
-	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
+	CASE WHEN pg_catalog.jsonb_typeof(v) OPERATOR(pg_catalog.=) 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
 	'payload', $3)
   FROM pg_catalog.to_jsonb($2) AS v
 $$;
@@ -983,7 +983,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT pg_catalog.jsonb_build_object('id',
 	CASE WHEN $1 OPERATOR(pg_catalog.~) '^[0-9]+$' THEN pg_catalog.to_jsonb($1::pg_catalog.numeric) ELSE pg_catalog.to_jsonb($1::pg_catalog.uuid) END,
 	'vector',
-	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
+	CASE WHEN pg_catalog.jsonb_typeof(v) OPERATOR(pg_catalog.=) 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
 	'payload', $3)
   FROM pg_catalog.to_jsonb($2) AS v
 $$;

@@ -235,3 +235,29 @@ def test_a_hint_names_a_table_as_it_is_found(db):
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
             db.sql(f"SELECT * FROM qdrant_search(NULL::{table}, '[1, 2]')")
         assert caught.value.diag.message_hint == f"SELECT qdrant_mirror('{table}') mirrors it."
+
+
+# --- operators that others made ---
+
+def test_no_operator_of_a_callers_schema_makes_a_point(db):
+    """A planted one would run as whoever calls."""
+    db.sql("""CREATE FUNCTION planted(text, text) RETURNS boolean LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'planted'; END $$""")
+    db.sql("CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, FUNCTION = planted)")
+    db.sql("SET search_path = public, pg_catalog")
+    for id in ("1", "'1'"):
+        assert db.one(f"SELECT qdrant_point({id}, '[1, 2]'::text)") == {"id": 1, "vector": [1, 2], "payload": None}
+        assert db.one(f"SELECT qdrant_point({id}, ARRAY[1, 2])") == {"id": 1, "vector": [1, 2], "payload": None}
+
+
+def test_no_operator_of_the_schema_gets_into_a_view(cluster):
+    """One for just these types goes before the usual ones, when the extension is made in a schema where others may create."""
+    cluster.createdb("planted")
+    try:
+        cluster.sql("""CREATE FUNCTION planted(double precision, bigint) RETURNS double precision LANGUAGE sql AS 'SELECT 0.0';
+            CREATE OPERATOR / (LEFTARG = double precision, RIGHTARG = bigint, FUNCTION = planted);
+            CREATE EXTENSION qdrant_sync""", dbname="planted")
+        # Nothing depends on it.
+        cluster.sql("DROP OPERATOR / (double precision, bigint)", dbname="planted")
+    finally:
+        cluster.dropdb("planted")
