@@ -560,14 +560,11 @@ QsMirrorRow *
 qs_ddl_own_mirror(Oid relid)
 {
 	QsMirrorRow *row = own_mirror(relid);
-	Relation	rel;
-	QsMirrorTriggers triggers;
 
 	if (row != NULL)
 		return row;
-	rel = relation_open(relid, AccessShareLock);
-	if (qs_mirror_triggers(rel, &triggers))
-		refuse_mirrored(rel, NULL);
+	if (list_member_oid(qs_triggers_tables(), relid))
+		refuse_mirrored(relation_open(relid, AccessShareLock), NULL);
 	refuse_no_mirror(relid);
 }
 

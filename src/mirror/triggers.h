@@ -24,7 +24,10 @@ typedef struct QsMirrorTriggers
 
 extern bool qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers);
 
-/* OIDs of the tables that have a row trigger of their own, mirrored here or not. */
+/*
+ * OIDs of the tables that have a row trigger of their own, and not that of the table
+ * that they are a part of; mirrored here or not.
+ */
 extern List *qs_triggers_tables(void);
 
 /*

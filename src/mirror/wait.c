@@ -21,7 +21,6 @@
 #include "mirror/triggers.h"
 #include "mirror/wait.h"
 
-#include "access/relation.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "storage/condition_variable.h"
@@ -196,18 +195,7 @@ add_rebuild(List **list, const QsMirrorRow *row)
 static bool
 is_restored(Oid relid)
 {
-	QsMirrorTriggers triggers;
-	Relation	rel;
-	bool		found;
-
-	if (qs_mirror_row_by_relid(relid) != NULL)
-		return false;
-	rel = try_relation_open(relid, AccessShareLock);
-	if (rel == NULL)
-		return false;
-	found = qs_mirror_triggers(rel, &triggers);
-	relation_close(rel, AccessShareLock);
-	return found;
+	return qs_mirror_row_by_relid(relid) == NULL && list_member_oid(qs_triggers_tables(), relid);
 }
 
 static bool

@@ -314,6 +314,15 @@ def test_wait_for_a_mirror_whose_table_is_dropped_has_nothing_to_wait_for(db, fr
     front.faults.release()
 
 
+def test_a_partition_has_no_mirror_of_its_own(db):
+    db.sql("CREATE TABLE items (id bigint PRIMARY KEY, embedding real[]) PARTITION BY RANGE (id)")
+    db.sql("CREATE TABLE part PARTITION OF items FOR VALUES FROM (0) TO (10)")
+    Items.of(db).mirror()
+    for call in ("qdrant_wait('1s', 'part')", "qdrant_pause('part')", "qdrant_verify('part')"):
+        with pytest.raises(psycopg.errors.UndefinedObject, match='"part" has no mirror'):
+            db.sql(f"SELECT {call}")
+
+
 def test_two_databases_mirror_the_same_names(db, cluster, front):
     other = new_extension_db(cluster, front)
     mine, theirs = Items(db, rows=3), Items(other, rows=4)
