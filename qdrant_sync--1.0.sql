@@ -302,7 +302,7 @@ SELECT m.relid::regclass AS source, m.collection,
 	p.backfill_total AS blocks_total,
 	p.backfill_rows AS rows, p.backfill_started AS started, p.backfill_finished AS finished,
 	CASE WHEN p.backfill_finished IS NOT NULL OR p.backfill_total = 0 THEN 1::double precision
-		ELSE least(p.backfill_base + coalesce(p.backfill_next, 0), p.backfill_total)::double precision / p.backfill_total
+		ELSE least(p.backfill_base + coalesce(p.backfill_next, 0), p.backfill_total)::double precision / p.backfill_total::double precision
 		END AS fraction
 FROM qdrant_internal.mirror m
 JOIN qdrant_internal.progress p ON p.mirror = m.id
@@ -434,7 +434,7 @@ LANGUAGE c VOLATILE PARALLEL RESTRICTED ROWS 10 COST 1000 SUPPORT qdrant_interna
 AS 'MODULE_PATHNAME', 'qs_search';
 
 COMMENT ON FUNCTION qdrant_search(anyelement, anycompatible, bigint, jsonb, double precision, text, jsonb, interval, bigint, jsonb, jsonb, text) IS
-'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone, hidden or out of the mirror''s row_filter are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. like_key, in the place of query: the same by the text of a key of any type, for a key of several columns a JSON array (''["example.org", 1]''). NULL for both gives no rows, and so does a mirror that has not made its collection yet; one that was deleted is ERROR 42704. skip: so many rows are left out first; rank counts them. vector_name: default the unnamed vector, or the only one. filter, params, prefetch and lookup_from are in Qdrant''s own JSON. Needs SELECT on all columns of the table and USAGE on its server. Errors: 42501 no privilege, or row security applies and hidden rows could change the answer (prefetch, mmr), or the key has a type whose text is read for the owner alone (composite, around a domain); 22023 no such row; 55000 not mirrored; 42809 a view, a partition or a system catalog; those of qdrant_query.';
+'The k rows of a mirrored table that are nearest to query, best first (rank 1): SELECT (hit).*, score FROM qdrant_search(NULL::products, ...). source is written first, also where arguments are named, and is not the only one: else PostgreSQL does not know the type of hit. Rows are read under the caller''s snapshot, privileges and row security; points whose row is gone, hidden or out of the mirror''s row_filter are passed over, and more are asked for until k rows are found (at most 10,000 points more than k, with a NOTICE). query as in qdrant_query; an integer or uuid is the key of a row that the caller can see, which is not itself returned. like_key, in the place of query: the same by the text of a key of any type, for a key of several columns a JSON array (''["example.org", 1]''). NULL for both gives no rows, and so does a mirror that has not made its collection yet; one that was deleted is ERROR 42704. skip: so many rows are left out first; rank counts them. vector_name: default the unnamed vector, or the only one. filter, params, prefetch and lookup_from are in Qdrant''s own JSON. Needs SELECT on all columns of the table and USAGE on its server. Errors: 42501 no privilege, or row security applies and hidden rows could change the answer (prefetch, mmr), or the key has a type whose text is read for the owner alone (composite, around a domain); 22023 no such row; 55000 not mirrored; 42809 a view, a partition or a system catalog; those of qdrant_query.';
 
 CREATE FUNCTION qdrant_create_collection(collection_name text, vectors_config jsonb DEFAULT NULL,
 	sparse_vectors_config jsonb DEFAULT NULL, shard_number bigint DEFAULT NULL, sharding_method text DEFAULT NULL,
@@ -589,7 +589,7 @@ CREATE FUNCTION qdrant_is_empty(key text) RETURNS jsonb
 LANGUAGE c IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_filter_is_empty';
 
 COMMENT ON FUNCTION qdrant_filter("any", "any", "any", "any", bigint) IS
-'A filter of Qdrant''s: all of must, at least one of should, none of must_not, and min_count or more of min_should. Each is a condition (qdrant_match, qdrant_range, ..., another filter, or Qdrant''s own JSON), an array of conditions (ARRAY[...]) or a JSON array of them. NULL for a list leaves it out; without any the filter is {}, which every point passes. ERROR 22023 for a NULL within an array and for what is no JSON object, 42804 for another type.';
+'A filter of Qdrant''s: all of must, at least one of should, none of must_not, and min_count or more of min_should. Each is a condition (qdrant_match, qdrant_range, ..., another filter, or Qdrant''s own JSON), an array of conditions (ARRAY[...]) or a JSON array of them. NULL for a list leaves it out; without any the filter is {}, which every point passes. A should without a condition in it is passed by no point, an empty must or must_not by all. ERROR 22023 for a NULL within an array and for what is no JSON object, 42804 for another type.';
 COMMENT ON FUNCTION qdrant_match(text, anycompatible) IS
 'Condition: the field key of the payload is this value (text, integer, boolean, uuid), or has it among its elements; an array: any of these values. key may be a path (a.b, a[].b). ERROR 22004 for NULL, also within the array; 42804 for other types: qdrant_range takes other numbers.';
 COMMENT ON FUNCTION qdrant_match_text(text, text) IS
@@ -972,7 +972,7 @@ LANGUAGE c VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'qs_retry_opera
 CREATE FUNCTION qdrant_point(id anyelement, vector anycompatible, payload jsonb DEFAULT NULL) RETURNS jsonb
 LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT pg_catalog.jsonb_build_object('id', $1, 'vector',
-	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
+	CASE WHEN pg_catalog.jsonb_typeof(v) OPERATOR(pg_catalog.=) 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
 	'payload', $3)
   FROM pg_catalog.to_jsonb($2) AS v
 $$;
@@ -983,7 +983,7 @@ LANGUAGE sql STABLE PARALLEL SAFE AS $$
 SELECT pg_catalog.jsonb_build_object('id',
 	CASE WHEN $1 OPERATOR(pg_catalog.~) '^[0-9]+$' THEN pg_catalog.to_jsonb($1::pg_catalog.numeric) ELSE pg_catalog.to_jsonb($1::pg_catalog.uuid) END,
 	'vector',
-	CASE pg_catalog.jsonb_typeof(v) WHEN 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
+	CASE WHEN pg_catalog.jsonb_typeof(v) OPERATOR(pg_catalog.=) 'string' THEN (v OPERATOR(pg_catalog.#>>) '{}')::pg_catalog.jsonb ELSE v END,
 	'payload', $3)
   FROM pg_catalog.to_jsonb($2) AS v
 $$;

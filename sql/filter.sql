@@ -14,6 +14,9 @@ SELECT qdrant_filter(min_should => ARRAY[qdrant_match('a', 1), qdrant_match('b',
 SELECT qdrant_filter(must => ARRAY[qdrant_match('tenant', 7),
 	qdrant_filter(should => ARRAY[qdrant_match('color', 'red'), qdrant_is_empty('color')])]);
 SELECT qdrant_filter();
+-- No alternative at all is one that nothing passes: no id is in an empty list.
+SELECT qdrant_filter(should => ARRAY(SELECT qdrant_match('tenant', t) FROM generate_series(1, 0) t)),
+	qdrant_filter(min_should => '{}'::jsonb[], min_count => 1), qdrant_filter(must => '[]', must_not => '[]');
 
 -- One value, or any of several.
 SELECT qdrant_match('t', 'a "quoted" \ word'), qdrant_match('b', true), qdrant_match('n', 5000000000), qdrant_match('s', 5::smallint);

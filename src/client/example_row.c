@@ -76,6 +76,19 @@ example_of_texts(const QsMirrorRow *mirror, char *const *texts, const char *show
 	return example.id;
 }
 
+/* The columns of the key: a, b, c. */
+static char *
+key_columns(const QsMirrorRow *mirror)
+{
+	StringInfoData columns;
+
+	initStringInfo(&columns);
+	for (int i = 0; i < mirror->key.n; i++)
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(get_attname(mirror->relid, mirror->key.attnums[i], false)));
+	return columns.data;
+}
+
 /* ---- by id ---- */
 
 char *
@@ -91,7 +104,7 @@ qs_example_by_id(const QsMirrorRow *mirror, const char *id)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("rows of table \"%s\" cannot be named by one value", get_rel_name(mirror->relid)),
 				 errdetail("Its key has %d columns.", mirror->key.n),
-				 errhint("Name the row with like_key => '[\"...\", \"...\"]'.")));
+				 errhint("Name the row with like_key => json_build_array(%s)::text.", key_columns(mirror))));
 	}
 	if (!qs_live_row_visible(mirror, id))
 		refuse_key(mirror, id);
@@ -107,7 +120,7 @@ refuse_array(const QsMirrorRow *mirror)
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("argument \"like_key\" is not a JSON array of the %d columns of the key of table \"%s\"",
 					mirror->key.n, get_rel_name(mirror->relid)),
-			 errhint("json_build_array(a, b)::text makes one.")));
+			 errhint("json_build_array(%s)::text makes one.", key_columns(mirror))));
 	pg_unreachable();
 }
 

@@ -469,8 +469,13 @@ append_array(StringInfo out, ArrayType *array, const char *list, int *n)
 	}
 }
 
+/*
+ * Qdrant takes a list of alternatives that is empty for no condition at all, which
+ * would let every point through: some is set, and the list then gets one that no
+ * point passes, since no id is in an empty list.
+ */
 static void
-append_list(StringInfo out, FunctionCallInfo fcinfo, int argno, const char *list)
+append_list(StringInfo out, FunctionCallInfo fcinfo, int argno, const char *list, bool some)
 {
 	Oid			type = getBaseType(get_fn_expr_argtype(fcinfo->flinfo, argno));
 	int			n = 0;
@@ -480,6 +485,8 @@ append_list(StringInfo out, FunctionCallInfo fcinfo, int argno, const char *list
 		append_array(out, PG_GETARG_ARRAYTYPE_P(argno), list, &n);
 	else
 		append_conditions(out, one_jsonb(PG_GETARG_DATUM(argno), type), list, &n);
+	if (some && n == 0)
+		appendStringInfoString(out, "{\"has_id\":[]}");
 	appendStringInfoChar(out, ']');
 }
 
@@ -494,7 +501,7 @@ append_min_should(StringInfo out, FunctionCallInfo fcinfo, int conditions, int c
 				 errmsg("arguments \"min_should\" and \"min_count\" belong together")));
 	appendStringInfo(out, "%s\"min_should\":{\"min_count\":%d,\"conditions\":", out->len > 1 ? "," : "",
 					 qs_argument_int(fcinfo, count, "min_count", 0, 0));
-	append_list(out, fcinfo, conditions, "min_should");
+	append_list(out, fcinfo, conditions, "min_should", true);
 	appendStringInfoChar(out, '}');
 }
 
@@ -511,7 +518,7 @@ qs_filter(PG_FUNCTION_ARGS)
 		if (PG_ARGISNULL(i))
 			continue;
 		appendStringInfo(&out, "%s\"%s\":", out.len > 1 ? "," : "", lists[i]);
-		append_list(&out, fcinfo, i, lists[i]);
+		append_list(&out, fcinfo, i, lists[i], strcmp(lists[i], "should") == 0);
 	}
 	append_min_should(&out, fcinfo, 3, 4);
 	appendStringInfoChar(&out, '}');

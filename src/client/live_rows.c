@@ -8,6 +8,7 @@
  */
 #include "qdrant_sync.h"
 
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "client/live_rows.h"
 #include "common/key_text.h"
@@ -177,7 +178,10 @@ append_condition(StringInfo sql, const QsMirrorRow *mirror, int i, const char *r
 		appendStringInfo(sql, "%s OPERATOR(pg_catalog.=) asked.key1", column);
 }
 
-/* What is asked for is cast to the key's type, never the column, which has the index. */
+/*
+ * What is asked for is cast to the key's type, never the column, which has the index.
+ * Rows of tables that inherit from this one are not its own; those of partitions are.
+ */
 static char *
 plan_text(const QsMirrorRow *mirror)
 {
@@ -197,7 +201,9 @@ plan_text(const QsMirrorRow *mirror)
 	appendStringInfoString(&sql, ") WITH ORDINALITY AS asked(key1");
 	for (int i = 1; i < mirror->key.n; i++)
 		appendStringInfo(&sql, ", key%d", i + 1);
-	appendStringInfo(&sql, ", n) JOIN %s AS %s ON ", quote_qualified_identifier(schema, table), row);
+	appendStringInfo(&sql, ", n) JOIN %s%s AS %s ON ",
+					 get_rel_relkind(mirror->relid) == RELKIND_RELATION ? "ONLY " : "",
+					 quote_qualified_identifier(schema, table), row);
 	for (int i = 0; i < mirror->key.n; i++)
 	{
 		if (i > 0)

@@ -110,7 +110,7 @@ append_floats(StringInfo out, const float *values, int n)
 		refuse_number(bad, values[bad]);
 }
 
-/* indices count from 0. */
+/* indices count from 0.  Unlike a dense vector it may be empty. */
 static void
 append_sparse(StringInfo out, const int32 *indices, const double *values, int n)
 {
@@ -118,7 +118,10 @@ append_sparse(StringInfo out, const int32 *indices, const double *values, int n)
 	for (int i = 0; i < n; i++)
 		appendStringInfo(out, "%s%d", i > 0 ? "," : "", indices[i]);
 	appendStringInfoString(out, "],\"values\":");
-	append_numbers(out, values, n);
+	if (n == 0)
+		appendStringInfoString(out, "[]");
+	else
+		append_numbers(out, values, n);
 	appendStringInfoChar(out, '}');
 }
 
@@ -434,6 +437,25 @@ append_number_list(StringInfo out, const char *text)
 	return true;
 }
 
+/* One "index:value"; returns what follows it. */
+static const char *
+read_sparse_element(const char *text, const char *c, int32 *index, double *value)
+{
+	char	   *end;
+	long		number = strtol(c, &end, 10);
+
+	if (end == c || *skip_space(end) != ':')
+		refuse_text(text);
+	c = skip_space(end) + 1;
+	if (number < 1 || number > PG_INT32_MAX)
+		refuse("index %ld of the sparse query vector is not between 1 and its dimension", number);
+	*index = number - 1;
+	*value = strtod(c, &end);
+	if (end == c)
+		refuse_text(text);
+	return skip_space(end);
+}
+
 /* pgvector's "{index:value,…}/dimension", indices from 1. */
 static void
 append_sparse_text(StringInfo out, const char *text)
@@ -450,21 +472,16 @@ append_sparse_text(StringInfo out, const char *text)
 		room += *comma == ',';
 	indices = palloc(room * sizeof(int32));
 	values = palloc(room * sizeof(double));
-	do
+	if (*skip_space(c + 1) == '}')
+		c = skip_space(c + 1);
+	else
 	{
-		long		index = strtol(++c, &end, 10);
-
-		if (end == c || *skip_space(end) != ':')
-			refuse_text(text);
-		c = skip_space(end) + 1;
-		if (index < 1 || index > PG_INT32_MAX)
-			refuse("index %ld of the sparse query vector is not between 1 and its dimension", index);
-		indices[n] = index - 1;
-		values[n++] = strtod(c, &end);
-		if (end == c)
-			refuse_text(text);
-		c = skip_space(end);
-	} while (*c == ',');
+		do
+		{
+			c = read_sparse_element(text, c + 1, &indices[n], &values[n]);
+			n++;
+		} while (*c == ',');
+	}
 	if (*c != '}' || *(c = skip_space(c + 1)) != '/')
 		refuse_text(text);
 	dimension = strtol(c + 1, &end, 10);
@@ -638,7 +655,8 @@ append_integer(StringInfo out, Datum value, Oid type)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("query " INT64_FORMAT " is not the id of a point", id),
-				 errdetail("A point's id is an integer from 0 on or a uuid.")));
+				 errdetail("A point's id is an integer from 0 on or a uuid."),
+				 errhint("A row with that key is named by like_key => '" INT64_FORMAT "' of qdrant_search.", id)));
 	appendStringInfo(out, INT64_FORMAT, id);
 }
 

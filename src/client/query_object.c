@@ -34,11 +34,11 @@ is_object(const JsonbValue *value)
 }
 
 bool
-qs_query_object_is_mmr(Jsonb *query)
+qs_query_object_has(Jsonb *query, const char *key)
 {
-	JsonbValue	mmr;
+	JsonbValue	value;
 
-	return member(&query->root, "mmr", &mmr);
+	return member(&query->root, key, &value);
 }
 
 /* ---- examples --------------------------------------------------------- */

@@ -8,10 +8,11 @@
 #include "utils/jsonb.h"
 
 /*
- * True for mmr: what comes first depends on the other points, and on how many
- * are asked for.
+ * Has it a member of that name, which is not null?  With "mmr" what comes first depends
+ * on the other points, and on how many are asked for; with "order_by" a point comes once
+ * for each value of its field.
  */
-extern bool qs_query_object_is_mmr(Jsonb *query);
+extern bool qs_query_object_has(Jsonb *query, const char *key);
 
 /* Takes the id, a number or a string, of a point that a query names as an example. */
 typedef void (*QsExampleTaker) (void *arg, const JsonbValue *id);

@@ -59,7 +59,8 @@ timed_out(const QsRequest *call, int timeout)
 	return (Failure)
 	{
 		ERRCODE_CONNECTION_FAILURE,
-			psprintf("Qdrant server \"%s\" did not answer within %d ms", call->server->name, timeout),
+			psprintf("Qdrant server \"%s\" did not answer within %d ms", call->server->name,
+					 call->shown_timeout > 0 ? call->shown_timeout : timeout),
 			in_doubt(call, true),
 			pstrdup("Give a longer timeout, or raise the server's option request_timeout or the setting qdrant_sync.request_timeout.")
 	};
@@ -190,20 +191,41 @@ sqlstate_of(int status)
 static char *
 missing_hint(const QsRequest *call, const char *error)
 {
+	bool		is_point = strstr(error, "ollection") == NULL;
+
+	if (is_point && call->missing_point_hint != NULL)
+		return pstrdup(call->missing_point_hint);
 	if (call->missing_hint != NULL)
 		return pstrdup(call->missing_hint);
-	if (!OidIsValid(call->table) || strstr(error, "ollection") == NULL)
+	if (!OidIsValid(call->table) || is_point)
 		return NULL;
 	return pstrdup("A mirror's collection is made after the commit, and after a first row where only that tells how long its vectors are: see qdrant_mirrors.");
+}
+
+/* Of a condition in the place of a filter Qdrant says that its first member is unknown. */
+static char *
+bare_condition_hint(const char *error)
+{
+	static const char *const members[] = {"key", "has_id", "is_null", "is_empty", "nested", "has_vector"};
+
+	for (int i = 0; i < lengthof(members); i++)
+	{
+		if (strstr(error, psprintf("unknown field `%s`", members[i])) != NULL)
+			return pstrdup("A condition alone is no filter: qdrant_filter(must => ...) makes one of it.");
+	}
+	return NULL;
 }
 
 static char *
 hint_of(const QsRequest *call, int status, const char *error)
 {
+	char	   *hint;
+
 	switch (status)
 	{
 		case 400:
-			return qs_vector_names_hint(call->table, call->path, error);
+			hint = bare_condition_hint(error);
+			return hint ? hint : qs_vector_names_hint(call->table, call->path, error);
 		case 404:
 			return missing_hint(call, error);
 		case 401:

@@ -30,8 +30,10 @@ typedef struct QsRequest
 	const char *body;			/* UTF-8; NULL: none */
 	Size		length;
 	int			timeout;		/* ms; 0: as qs_timeout_of says */
+	int			shown_timeout;	/* ms, of which timeout is what is left; 0: timeout itself */
 	bool		read;			/* changes nothing: may be repeated silently */
 	const char *missing_hint;	/* hint of the ERROR for status 404; NULL: none */
+	const char *missing_point_hint; /* the same where the collection is there; NULL: missing_hint */
 	Oid			table;			/* whose mirror owns the collection; InvalidOid: none */
 	bool		may_be_missing;	/* status 404 is an answer, and no ERROR */
 } QsRequest;

@@ -75,11 +75,13 @@ typedef struct Search
 	char	   *vector_name;	/* NULL: the unnamed vector */
 	QsRowFilter *row_filter;	/* NULL: every row is in the mirror */
 	bool		ranked_together;	/* points change each other's rank */
+	bool		may_repeat;		/* a point comes once for each value of a field */
 	int			k;
 	int			skip;			/* visible rows that are left out before the first */
 	TimestampTz deadline;
 	int			timeout;		/* ms, as asked for; for messages and for Qdrant */
 	StringInfoData hidden;		/* ids that have no row to show, for must_not */
+	List	   *hidden_ids;		/* the same, as the answers have them */
 	int			hidden_count;
 	QsRowsOut	rows;
 	const QsHit *page;			/* the answer that is being joined */
@@ -133,7 +135,7 @@ can_be_mirrored(Oid relid)
 	char		relkind = get_rel_relkind(relid);
 
 	return (relkind == RELKIND_RELATION || relkind == RELKIND_PARTITIONED_TABLE) &&
-		relid >= FirstNormalObjectId;
+		get_rel_persistence(relid) == RELPERSISTENCE_PERMANENT && relid >= FirstNormalObjectId;
 }
 
 QS_NORETURN static void
@@ -310,7 +312,8 @@ check_query(Search *search)
 	if (qs_row_security_applies(search->mirror->relid))
 		qs_check_tells_nothing(search->mirror, object, qs_argument_jsonb(fcinfo, ARG_PARAMS),
 							   prefetch != NULL, lookup_from != NULL);
-	search->ranked_together = prefetch != NULL || (object != NULL && qs_query_object_is_mmr(object));
+	search->ranked_together = prefetch != NULL || (object != NULL && qs_query_object_has(object, "mmr"));
+	search->may_repeat = object != NULL && qs_query_object_has(object, "order_by");
 	if (prefetch != NULL)
 		qs_check_lookups(search->server, prefetch);
 	if (lookup_from != NULL)
@@ -415,15 +418,16 @@ ask(Search *search, int limit, int *n)
 	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), search->deadline);
 	StringInfoData body;
 
-	request.missing_hint = search->query.kind == QS_QUERY_ID ?
-		"A row without a vector has no point, nor has one that was not sent yet: see qdrant_wait and qdrant_dead_letters." :
-		"The view qdrant_mirrors says what became of the mirror's collection.";
+	request.missing_hint = "The view qdrant_mirrors says what became of the mirror's collection.";
+	request.missing_point_hint =
+		"A row without a vector has no point, nor has one that was not sent yet: see qdrant_wait and qdrant_dead_letters.";
 	request.table = search->mirror->relid;
 	request.may_be_missing = true;
 	build_body(&body, search, limit);
 	request.body = body.data;
 	request.length = body.len;
 	request.timeout = Max(1, left);
+	request.shown_timeout = search->timeout;
 	request.path = psprintf("%s?timeout=%d",
 							qs_collection_path(search->mirror->collection, "/points/query"),
 							qs_timeout_seconds(request.timeout));
@@ -444,7 +448,42 @@ remember_hidden(Search *search)
 		if (search->hidden_count++ > 0)
 			appendStringInfoChar(&search->hidden, ',');
 		appendStringInfo(&search->hidden, hit->is_uuid ? "\"%s\"" : "%s", hit->id);
+		search->hidden_ids = lappend(search->hidden_ids, hit->id);
 	}
+}
+
+/* ---- what cannot be an answer ----------------------------------------- */
+
+static int
+compare_ids(const void *a, const void *b)
+{
+	return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/*
+ * Who answers with points that were to be left out would be asked without end, and a
+ * point that comes twice would be two rows.
+ */
+static void
+check_answer(const Search *search, int n)
+{
+	char	  **ids = palloc((n + 1) * sizeof(char *));
+	ListCell   *lc;
+
+	for (int i = 0; i < n; i++)
+		ids[i] = search->page[i].id;
+	qsort(ids, n, sizeof(char *), compare_ids);
+	for (int i = 1; i < n && !search->may_repeat; i++)
+	{
+		if (strcmp(ids[i - 1], ids[i]) == 0)
+			qs_answer_not_understood(search->server);
+	}
+	foreach(lc, search->hidden_ids)
+	{
+		if (bsearch(&lfirst(lc), ids, n, sizeof(char *), compare_ids) != NULL)
+			qs_answer_not_understood(search->server);
+	}
+	pfree(ids);
 }
 
 /* ---- rows ------------------------------------------------------------- */
@@ -479,6 +518,7 @@ join_answer(Search *search, int limit)
 	int			n;
 
 	search->page = ask(search, limit, &n);
+	check_answer(search, n);
 	search->has_row = palloc0(n * sizeof(bool) + 1);
 	search->looked_at = n;
 	search->found = 0;

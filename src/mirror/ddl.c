@@ -438,7 +438,7 @@ refuse_second_mirror(Relation rel)
  * table was dropped is none, though the worker may not have seen that yet.
  */
 void
-qs_ddl_refuse_shared(const QsDefinition *definition)
+qs_ddl_refuse_shared(const QsDefinition *definition, bool resumed)
 {
 	ListCell   *lc;
 
@@ -452,7 +452,9 @@ qs_ddl_refuse_shared(const QsDefinition *definition)
 					(errcode(ERRCODE_DUPLICATE_OBJECT),
 					 errmsg("collection \"%s\" on server \"%s\" belongs to another mirror",
 							row->collection, row->server),
-					 errhint("Give another name with collection => '...'.")));
+					 errhint("%s.", resumed ?
+							 "Call qdrant_unmirror, and qdrant_mirror with another name" :
+							 "Give another name with collection => '...'")));
 	}
 }
 
@@ -472,7 +474,7 @@ check_asked(Oid relid, const QsMirrorArguments *asked, QsServer **server)
 	*server = qs_server_get(asked->server, rel->rd_rel->relowner);
 	complete.server = (*server)->name;
 	definition = qs_definition_make(rel, &complete);
-	qs_ddl_refuse_shared(definition);
+	qs_ddl_refuse_shared(definition, false);
 	relation_close(rel, AccessShareLock);
 	return definition;
 }
@@ -517,7 +519,7 @@ qs_mirror(PG_FUNCTION_ARGS)
 	if (asked.distance == NULL)
 		asked.distance = "Cosine";
 	definition = check_asked(relid, &asked, &server);
-	qs_look_at_collection(server, definition, take_over);
+	qs_look_at_collection(server, definition, take_over, false);
 	qs_server_free(server);
 
 	qs_ddl_lock(relid, ShareRowExclusiveLock);
@@ -558,14 +560,11 @@ QsMirrorRow *
 qs_ddl_own_mirror(Oid relid)
 {
 	QsMirrorRow *row = own_mirror(relid);
-	Relation	rel;
-	QsMirrorTriggers triggers;
 
 	if (row != NULL)
 		return row;
-	rel = relation_open(relid, AccessShareLock);
-	if (qs_mirror_triggers(rel, &triggers))
-		refuse_mirrored(rel, NULL);
+	if (list_member_oid(qs_triggers_tables(), relid))
+		refuse_mirrored(relation_open(relid, AccessShareLock), NULL);
 	refuse_no_mirror(relid);
 }
 
@@ -707,8 +706,8 @@ resume_restored(Oid relid, bool take_over)
 	had_rebuild = definition->rebuild != NULL;
 	definition->rebuild = NULL;
 	server = qs_server_get(definition->server, definition->owner);
-	qs_ddl_refuse_shared(definition);
-	qs_look_at_collection(server, definition, take_over);
+	qs_ddl_refuse_shared(definition, true);
+	qs_look_at_collection(server, definition, take_over, true);
 	qs_server_free(server);
 
 	qs_ddl_lock(relid, whole ? ShareRowExclusiveLock : AccessExclusiveLock);

@@ -45,8 +45,8 @@ extern Relation qs_ddl_open_own(Oid relid);
  */
 extern QsMirrorRow *qs_ddl_own_mirror(Oid relid);
 
-/* ERROR where the collection belongs to the mirror of another table. */
-extern void qs_ddl_refuse_shared(const QsDefinition *definition);
+/* ERROR where the collection belongs to the mirror of another table; resumed as in look.h. */
+extern void qs_ddl_refuse_shared(const QsDefinition *definition, bool resumed);
 
 /* The table and its leaves, to the end of the transaction; waits shortly. */
 extern void qs_ddl_lock(Oid relid, LOCKMODE mode);

@@ -136,7 +136,7 @@ check_indexes(const QsDefinition *definition, const QsAnswer *answer)
 
 /* points_count is -1 where Qdrant does not say: then it may have some. */
 static void
-check_existing(const QsDefinition *definition, const QsAnswer *answer, bool take_over)
+check_existing(const QsDefinition *definition, const QsAnswer *answer, bool take_over, bool resumed)
 {
 	QsCollectionInfo info;
 
@@ -155,7 +155,9 @@ check_existing(const QsDefinition *definition, const QsAnswer *answer, bool take
 							   info.points, definition->collection, info.points) :
 				 errmsg("collection \"%s\" exists and may hold points", definition->collection),
 				 errdetail("A mirror removes the points that are not rows of its table."),
-				 errhint("With take_over => true that is what you want. Otherwise give another name with collection => '...'.")));
+				 errhint("With take_over => true that is what you want. Otherwise %s.", resumed ?
+						 "call qdrant_unmirror, and qdrant_mirror with another name" :
+						 "give another name with collection => '...'")));
 }
 
 /* By an earlier mirror that was ended with its collection: the new one waits for that. */
@@ -177,7 +179,8 @@ is_being_deleted(const QsDefinition *definition)
 }
 
 void
-qs_look_at_collection(const QsServer *server, const QsDefinition *definition, bool take_over)
+qs_look_at_collection(const QsServer *server, const QsDefinition *definition, bool take_over,
+					  bool resumed)
 {
 	QsAnswer   *answer;
 
@@ -189,7 +192,7 @@ qs_look_at_collection(const QsServer *server, const QsDefinition *definition, bo
 	refuse_alias(definition, answer);
 	answer = ask(server, definition, qs_collection_path(definition->collection, ""));
 	if (answer != NULL && answer->status == 200)
-		check_existing(definition, answer, take_over);
+		check_existing(definition, answer, take_over, resumed);
 }
 
 /*

@@ -127,7 +127,7 @@ check_rebuildable(Relation rel, const QsMirrorRow *present)
 static void
 check_collection(const QsDefinition *definition, const QsMirrorRow *present)
 {
-	qs_ddl_refuse_shared(definition);
+	qs_ddl_refuse_shared(definition, false);
 	if (strcmp(definition->server, present->server) == 0 &&
 		strcmp(definition->collection, present->collection) == 0)
 		ereport(ERROR,
@@ -239,7 +239,7 @@ qs_rebuild(PG_FUNCTION_ARGS)
 	Plan		plan;
 
 	make_plan(relid, fcinfo, &plan);
-	qs_look_at_collection(plan.server, plan.definition, take_over);
+	qs_look_at_collection(plan.server, plan.definition, take_over, false);
 	if (plan.definition->alias != NULL)
 		qs_look_at_alias(plan.server, plan.definition, plan.present->collection);
 	qs_server_free(plan.server);

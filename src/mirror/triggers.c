@@ -56,6 +56,30 @@ qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers)
 	return triggers->row != NULL;
 }
 
+List *
+qs_triggers_tables(void)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	List	   *relids = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple	tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgfoid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(qs_trigger_function("capture")));
+	scan = systable_beginscan(catalog, InvalidOid, false, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		if (!OidIsValid(trigger->tgparentid))
+			relids = list_append_unique_oid(relids, trigger->tgrelid);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return relids;
+}
+
 static bool
 is_whole(const Trigger *trigger, int16 type)
 {

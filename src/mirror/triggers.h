@@ -25,6 +25,12 @@ typedef struct QsMirrorTriggers
 extern bool qs_mirror_triggers(Relation rel, QsMirrorTriggers *triggers);
 
 /*
+ * OIDs of the tables that have a row trigger of their own, and not that of the table
+ * that they are a part of; mirrored here or not.
+ */
+extern List *qs_triggers_tables(void);
+
+/*
  * Do they, and those of all leaves, still fire for everything, whatever
  * session_replication_role?  The caller has locked the table.
  */

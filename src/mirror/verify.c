@@ -19,13 +19,13 @@
 #include "client/call_arguments.h"
 #include "common/point_key.h"
 #include "common/rows_out.h"
+#include "mirror/ddl.h"
 #include "mirror/verify_confirm.h"
 #include "mirror/wait.h"
 
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -81,25 +81,12 @@ refuse_impossible(bool repair)
 static QsMirrorRow *
 mirror_of(Oid relid)
 {
-	char	   *name = get_rel_name(relid);
-	QsMirrorRow *row;
+	QsMirrorRow *row = qs_ddl_own_mirror(relid);
 
-	if (name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("there is no table with OID %u", relid)));
-	if (!qs_relation_ownercheck(relid, GetUserId()))
-		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(get_rel_relkind(relid)), name);
-	row = qs_mirror_row_by_relid(relid);
-	if (row == NULL || !row->ours)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("table \"%s\" has no mirror", name),
-				 errhint("qdrant_mirror makes one; qdrant_resume takes up a restored one.")));
 	if (row->paused)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the mirror of table \"%s\" is paused", name),
+				 errmsg("the mirror of table \"%s\" is paused", get_rel_name(relid)),
 				 errdetail("What is not sent yet cannot be told from a difference."),
 				 errhint("qdrant_resume takes it up again.")));
 	return row;

@@ -18,6 +18,7 @@
 #include "common/settings.h"
 #include "common/shared.h"
 #include "mirror/catalog.h"
+#include "mirror/triggers.h"
 #include "mirror/wait.h"
 
 #include "access/xact.h"
@@ -27,6 +28,7 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 /* How soon a slot that the worker has not made yet is looked for again. */
@@ -147,11 +149,20 @@ notice_stopped(Oid relid, const char *state)
 			 errhint("The view qdrant_mirrors says why; qdrant_resume takes it up again.")));
 }
 
-/* False, with a notice, where the mirror is not being followed. */
+static bool
+exists(Oid relid)
+{
+	return SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid));
+}
+
+/*
+ * False, with a notice, where the mirror is not being followed.  Of a table that was
+ * dropped nothing is left to reach Qdrant, whether or not the worker has seen that.
+ */
 static bool
 add_mirror(List **list, const QsMirrorRow *row)
 {
-	if (row->dropped)
+	if (row->dropped || !exists(row->relid))
 		return true;
 	if (!row->ours || row->paused)
 	{
@@ -180,6 +191,13 @@ add_rebuild(List **list, const QsMirrorRow *row)
 	*list = lappend(*list, awaited);
 }
 
+/* A trigger without a state row, as it comes out of a dump, until qdrant_resume. */
+static bool
+is_restored(Oid relid)
+{
+	return qs_mirror_row_by_relid(relid) == NULL && list_member_oid(qs_triggers_tables(), relid);
+}
+
 static bool
 add_source(List **list, Oid relid)
 {
@@ -192,12 +210,17 @@ add_source(List **list, Oid relid)
 				 errmsg("there is no table with OID %u", relid)));
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), name);
+	if (is_restored(relid))
+	{
+		notice_stopped(relid, "restored");
+		return false;
+	}
 	row = qs_mirror_row_by_relid(relid);
 	if (row == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("table \"%s\" has no mirror", name),
-				 errhint("qdrant_mirror makes one; qdrant_resume takes up a restored one.")));
+				 errhint("qdrant_mirror makes one.")));
 	if (!add_mirror(list, row))
 		return false;
 	if (row->rebuild != NULL)
@@ -220,6 +243,14 @@ add_all(List **list)
 			add_rebuild(list, row);
 		else if (!add_mirror(list, row))
 			all = false;
+	}
+	foreach(lc, qs_triggers_tables())
+	{
+		if (is_restored(lfirst_oid(lc)))
+		{
+			notice_stopped(lfirst_oid(lc), "restored");
+			all = false;
+		}
 	}
 	*list = lappend(*list, make_awaited(OPERATIONS_ID, InvalidOid));
 	return all;
@@ -245,7 +276,7 @@ ask(Awaited *awaited)
 	qs_notices_post(NULL, 0, true);
 }
 
-/* Unmirrored meanwhile: there is nothing left to reach Qdrant. */
+/* Unmirrored or dropped meanwhile: there is nothing left to reach Qdrant. */
 static bool
 is_gone(const Awaited *awaited)
 {
@@ -254,7 +285,7 @@ is_gone(const Awaited *awaited)
 	if (!OidIsValid(awaited->relid))
 		return false;
 	row = qs_mirror_row_by_relid(awaited->relid);
-	return row == NULL || row->id != awaited->mirror;
+	return row == NULL || row->id != awaited->mirror || !exists(awaited->relid);
 }
 
 /* Another mirror serves the table now: that one is waited for. */
@@ -309,7 +340,7 @@ look(Awaited *awaited, long *ms)
 		*ms = SLEEP_MS;
 	else if (!is_being_resumed(awaited) && pg_atomic_read_u32(&awaited->slot->stopped) != 0 &&
 			 !follow_replacement(awaited))
-		return awaited->rebuild ? REACHED : STOPPED;
+		return awaited->rebuild || is_gone(awaited) ? REACHED : STOPPED;
 	return WAITING;
 }
 

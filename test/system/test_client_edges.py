@@ -219,6 +219,15 @@ def test_limits_are_estimates(db):
 
 # --- hints ---
 
+@pytest.mark.parametrize("condition", ["qdrant_match('n', 1)", "qdrant_has_id(1)", "qdrant_is_null('n')",
+                                       "qdrant_is_empty('n')"])
+def test_a_condition_in_the_place_of_a_filter_is_named(db, name, condition):
+    for call in (f"qdrant_count('{name}', {condition})", f"* FROM qdrant_query('{name}', '[1, 1]', filter => {condition})"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue) as caught:
+            db.sql(f"SELECT {call}")
+        assert "qdrant_filter(must => ...)" in caught.value.diag.message_hint
+
+
 def test_a_hint_names_a_table_as_it_is_found(db):
     """One that can be copied: with its schema where search_path does not lead to it."""
     db.sql('CREATE SCHEMA s; CREATE TABLE s.t (a int); CREATE TABLE "T 1" (a int)')
@@ -226,3 +235,29 @@ def test_a_hint_names_a_table_as_it_is_found(db):
         with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
             db.sql(f"SELECT * FROM qdrant_search(NULL::{table}, '[1, 2]')")
         assert caught.value.diag.message_hint == f"SELECT qdrant_mirror('{table}') mirrors it."
+
+
+# --- operators that others made ---
+
+def test_no_operator_of_a_callers_schema_makes_a_point(db):
+    """A planted one would run as whoever calls."""
+    db.sql("""CREATE FUNCTION planted(text, text) RETURNS boolean LANGUAGE plpgsql AS $$
+        BEGIN RAISE EXCEPTION 'planted'; END $$""")
+    db.sql("CREATE OPERATOR = (LEFTARG = text, RIGHTARG = text, FUNCTION = planted)")
+    db.sql("SET search_path = public, pg_catalog")
+    for id in ("1", "'1'"):
+        assert db.one(f"SELECT qdrant_point({id}, '[1, 2]'::text)") == {"id": 1, "vector": [1, 2], "payload": None}
+        assert db.one(f"SELECT qdrant_point({id}, ARRAY[1, 2])") == {"id": 1, "vector": [1, 2], "payload": None}
+
+
+def test_no_operator_of_the_schema_gets_into_a_view(cluster):
+    """One for just these types goes before the usual ones, when the extension is made in a schema where others may create."""
+    cluster.createdb("planted")
+    try:
+        cluster.sql("""CREATE FUNCTION planted(double precision, bigint) RETURNS double precision LANGUAGE sql AS 'SELECT 0.0';
+            CREATE OPERATOR / (LEFTARG = double precision, RIGHTARG = bigint, FUNCTION = planted);
+            CREATE EXTENSION qdrant_sync""", dbname="planted")
+        # Nothing depends on it.
+        cluster.sql("DROP OPERATOR / (double precision, bigint)", dbname="planted")
+    finally:
+        cluster.dropdb("planted")

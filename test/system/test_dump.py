@@ -76,8 +76,10 @@ def check_restored(original, copy, table="items"):
 
 def check_resumed(original, twin):
     """It is told whose the points are; once the original has let go it takes over, and keeps the collection equal."""
-    with pytest.raises(psycopg.errors.DuplicateObject, match="points"):
+    with pytest.raises(psycopg.errors.DuplicateObject, match="points") as caught:
         twin.resume()
+    # It has no argument for another name.
+    assert "take_over" in caught.value.diag.message_hint and "qdrant_unmirror" in caught.value.diag.message_hint
     original.unmirror()
     wait_until(lambda: not original.aliases(), what="the original has let go")
     twin.resume(take_over=True)
@@ -325,6 +327,32 @@ def test_restored_table_takes_a_collection_of_its_own(db, cluster, copies):
     items.insert(21)
     items.converged()
     assert {items.state(), twin.state()} == {"live"}
+
+
+def test_restored_mirror_is_not_waited_for_and_not_verified(db, cluster, copies):
+    """Its table has rows that nobody sends: true would be a lie, and "has no mirror" no help."""
+    items = Items(db, rows=3)
+    assert items.wait()
+    copy = copies(db)
+    plain(cluster, db, copy, None)
+    told = []
+    copy.conn.add_notice_handler(lambda diag: told.append(diag.message_primary))
+    for call in ("qdrant_wait('30s')", "qdrant_wait('30s', 'items')"):
+        told.clear()
+        assert copy.one(f"SELECT {call}") is False
+        assert told == ['the mirror of table "items" is restored, and is not waited for']
+    for call in ("qdrant_verify('items')", "qdrant_pause('items')"):
+        with pytest.raises(psycopg.errors.DuplicateObject, match="restored or copied") as caught:
+            copy.sql(f"SELECT {call}")
+        assert "qdrant_resume" in caught.value.diag.message_hint
+    with copy.conn.transaction(force_rollback=True):
+        copy.sql("CREATE TABLE other (LIKE items INCLUDING ALL)")
+        Items.of(copy, "other", collection=items.collection).mirror(take_over=True)
+        with pytest.raises(psycopg.errors.DuplicateObject, match="belongs to another mirror") as caught:
+            copy.sql("SELECT qdrant_resume('items')")
+        assert "qdrant_unmirror" in caught.value.diag.message_hint
+    Items.of(copy).unmirror()
+    assert copy.one("SELECT qdrant_wait('30s')") is True
 
 
 @pytest.mark.parametrize("disable", [False, True], ids=["triggers", "disable-triggers"])

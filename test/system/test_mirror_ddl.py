@@ -291,6 +291,38 @@ def test_wait_beside_a_paused_and_a_failed_mirror_is_for_all_that_can_still_arri
         {"paused", "failed"}
 
 
+@faults
+def test_wait_for_a_mirror_whose_table_is_dropped_has_nothing_to_wait_for(db, front):
+    """Dropped before the wait or during it, and while the worker cannot clean up."""
+    dropped, paused = (Items(db, table, rows=3) for table in ("dropped", "paused"))
+    assert db.wait()
+    paused.pause()
+    front.faults.fault("hold", path_regex="^/collections", times=None)
+    dropped.insert(4)
+    front.faults.wait_held(1)
+    db.sql("DROP TABLE paused")
+    with contextlib.closing(db.connect()) as other, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        notices = Notices(other)
+        answer = pool.submit(lambda: other.execute("SELECT qdrant_wait('60s')").fetchone()[0])
+        wait_until(lambda: answer.done() or db.one(
+            "SELECT true FROM pg_stat_activity WHERE pid = %s AND wait_event IN ('QdrantWait', 'Extension')",
+            (other.info.backend_pid,)), 30, "it waits")
+        db.sql("DROP TABLE dropped")
+        assert answer.result(60) is True
+        assert notices == []
+    front.faults.clear_faults()
+    front.faults.release()
+
+
+def test_a_partition_has_no_mirror_of_its_own(db):
+    db.sql("CREATE TABLE items (id bigint PRIMARY KEY, embedding real[]) PARTITION BY RANGE (id)")
+    db.sql("CREATE TABLE part PARTITION OF items FOR VALUES FROM (0) TO (10)")
+    Items.of(db).mirror()
+    for call in ("qdrant_wait('1s', 'part')", "qdrant_pause('part')", "qdrant_verify('part')"):
+        with pytest.raises(psycopg.errors.UndefinedObject, match='"part" has no mirror'):
+            db.sql(f"SELECT {call}")
+
+
 def test_two_databases_mirror_the_same_names(db, cluster, front):
     other = new_extension_db(cluster, front)
     mine, theirs = Items(db, rows=3), Items(other, rows=4)

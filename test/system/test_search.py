@@ -84,6 +84,11 @@ def test_sparse_and_multi_vectors(db, front):
     for query in ("{1:1,3:0.5}/4", "{ 3:0.5 , 1:1 } / 4", '{"indices": [0, 2], "values": [1, 0.5]}'):
         assert db.sql("SELECT id, score FROM qdrant_query(%s, %s::text, vector_name => 'words')", (name, query)) \
             == [("1", 2.0)], query
+    # Without an element it is near to nothing.
+    for query in ("{}/4", " { } / 4", '{"indices": [], "values": []}'):
+        assert db.sql("SELECT * FROM qdrant_query(%s, %s::text, vector_name => 'words')", (name, query)) == [], query
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="not understood"):
+        db.sql("SELECT * FROM qdrant_query(%s, '{1:1,}/4', vector_name => 'words')", (name,))
     for query in ("ARRAY[[1,0],[0,1]]", "'[[1, 0], [0, 1]]'", "'{{1,0},{0,1}}'", "'[[1,0],[0,1]]'::jsonb"):
         assert db.sql(f"SELECT id, score FROM qdrant_query(%s, {query}, 1, vector_name => 'many')", (name,)) \
             == [("1", 2.0)], query
@@ -108,6 +113,7 @@ def test_types_of_pgvector(cluster, front):
             "words": models.SparseVector(indices=[0, 2], values=[1, 2])})], wait=True)
         assert db.sql("SELECT id, score FROM qdrant_query(%s, '{1:1,3:0.5}/4'::sparsevec, vector_name => 'words')",
                       (name,)) == [("1", 2.0)]
+        assert db.sql("SELECT * FROM qdrant_query(%s, '{}/4'::sparsevec, vector_name => 'words')", (name,)) == []
         with pytest.raises(psycopg.errors.DatatypeMismatch):
             db.sql("SELECT * FROM qdrant_query(%s, ARRAY['[1,2]'::vector])", (name,))
         assert items.state() == "live"
@@ -275,6 +281,18 @@ def test_a_copied_database_does_not_search_the_originals_collection(db, cluster)
     cluster.dropdb(copy)
 
 
+@pytest.mark.faults
+def test_a_search_whose_time_is_up_names_its_own_limit(db, front):
+    """Not what was left of it for the last of its requests."""
+    Items(db, rows=10)
+    front.faults.fault("delay", path_regex="/points/query", nth=1, seconds=0.2)
+    front.faults.fault("hold", path_regex="/points/query", nth=2)
+    with db.conn.transaction(force_rollback=True):
+        db.sql("DELETE FROM items WHERE id < 9")
+        with pytest.raises(psycopg.errors.ConnectionFailure, match="did not answer within 1500 ms"):
+            db.sql("SELECT * FROM qdrant_search(NULL::items, '[1, 1, 1, 1]', k => 2, \"timeout\" => '1500ms')")
+
+
 def test_explain_and_prepare_send_nothing(db, front, points):
     """Hazard R14: planning never calls Qdrant."""
     Items(db, rows=3)
@@ -304,6 +322,7 @@ class RawServer:
 
     def __init__(self, answer):
         self._answer = answer
+        self._turns = []
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = "http://127.0.0.1:%d" % self._socket.getsockname()[1]
         self.requests = []
@@ -318,6 +337,8 @@ class RawServer:
             # Who has enough, or no time, goes in the middle.
             with connection, contextlib.suppress(OSError):
                 self.requests.append(self._read(connection))
+                if self._turns:
+                    self.say(self._turns.pop(0))
                 connection.sendall(self._answer)
 
     def _read(self, connection):
@@ -335,6 +356,10 @@ class RawServer:
         """The body of all answers from now on."""
         self._answer = (f"HTTP/1.1 {status}\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n"
                         "Connection: close\r\n\r\n").encode() + body
+
+    def say_in_turn(self, bodies):
+        """One body an answer; the last is that of all that follow."""
+        self._turns = list(bodies)
 
     def close(self):
         # Also wakes the thread that waits for a connection.
@@ -391,6 +416,20 @@ def test_statuses_and_their_errors(db, raw, status, sqlstate):
         db.sql("SELECT * FROM qdrant_query('x', '[1]', server => 'raw')")
     assert caught.value.sqlstate == sqlstate
     assert f"HTTP status {status[:3]}" in caught.value.diag.message_detail
+
+
+@pytest.mark.parametrize("answers", [[[1, 1]], [[900], [900]]], ids=["twice in an answer", "though it was left out"])
+def test_a_point_that_comes_again_is_no_answer_of_qdrants(db, raw, answers):
+    """Row 1 would be two rows, and 900, which has none, be asked away again and again."""
+    Items(db, rows=3)
+    server = raw(b"")
+    bodies = [json.dumps({"result": {"points": [{"id": id, "score": 1} for id in ids]}, "status": "ok", "time": 0})
+              for ids in answers]
+    server.say_in_turn([body.encode() for body in bodies])
+    db.sql(f"ALTER SERVER qdrant OPTIONS (SET url '{server.url}')")
+    with pytest.raises(psycopg.errors.ProtocolViolation):
+        db.sql("SELECT * FROM qdrant_search(NULL::items, '[1, 1, 1, 1]', k => 2, \"timeout\" => '2s')")
+    assert len(server.requests) == len(answers)
 
 
 def test_errors_in_plain_text(db, raw):

@@ -89,15 +89,16 @@ def test_rows_of_a_key_of_several_columns(db):
         [(1, 2), (2, 1), (3, 2)], [(1, 2), (2, 3), (3, 2)])
     for key in ("example.org", "{}", '["example.org", 1]', '["example.org", null, "2026-01-05"]',
                 '["example.org", [1], "2026-01-05"]', '"x"'):
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="not a JSON array of the 3 columns"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="not a JSON array of the 3 columns") as caught:
             db.sql("SELECT * FROM qdrant_search(NULL::things, like_key => %s)", (key,))
+        assert "json_build_array(host, page, day)" in caught.value.diag.message_hint
     with pytest.raises(psycopg.errors.InvalidTextRepresentation):
         db.sql("""SELECT * FROM qdrant_search(NULL::things, like_key => '["example.org", 1')""")
     with pytest.raises(psycopg.errors.InvalidTextRepresentation, match="integer"):
         db.sql("""SELECT * FROM qdrant_search(NULL::things, like_key => '["example.org", "one", "2026-01-05"]')""")
     with pytest.raises(psycopg.errors.FeatureNotSupported) as caught:
         db.sql("SELECT * FROM qdrant_search(NULL::things, 1)")
-    assert "like_key" in caught.value.diag.message_hint
+    assert "like_key => json_build_array(host, page, day)::text" in caught.value.diag.message_hint
 
 
 def test_a_key_equal_by_its_type_is_the_row_itself(db):
@@ -125,6 +126,9 @@ def test_an_integer_or_uuid_is_the_key_also_of_hashed_keys(db):
     assert texts(db, "qdrant_search(NULL::named, %s)", (key,)) == [1]
     with pytest.raises(psycopg.errors.InvalidParameterValue, match="has no row with key 7"):
         db.sql("SELECT * FROM qdrant_search(NULL::things, 7)")
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="query -1 is not the id") as caught:
+        db.sql("SELECT * FROM qdrant_search(NULL::things, -1)")
+    assert "like_key => '-1'" in caught.value.diag.message_hint
 
 
 def test_like_key_stands_in_the_place_of_a_query(db):
@@ -146,9 +150,10 @@ def test_example_without_a_vector_says_so(db):
     items = rows_of(db, "id", "id int PRIMARY KEY", ["1", "2"])
     db.sql("INSERT INTO things VALUES (3, 3, NULL)")
     assert items.wait()
-    with pytest.raises(psycopg.errors.UndefinedObject) as caught:
-        db.sql("SELECT * FROM qdrant_search(NULL::things, 3)")
-    assert "row without a vector has no point" in caught.value.diag.message_hint
+    for query in ("3", """'{"recommend": {"positive": [3]}}'"""):
+        with pytest.raises(psycopg.errors.UndefinedObject) as caught:
+            db.sql(f"SELECT * FROM qdrant_search(NULL::things, {query})")
+        assert "row without a vector has no point" in caught.value.diag.message_hint, query
 
 
 def test_mirror_that_has_no_collection_yet_has_no_rows(db, front):
@@ -320,13 +325,30 @@ def test_views_are_refused_with_the_way_out(db):
 
 def test_what_is_no_table_of_users_is_not_to_be_mirrored(db):
     db.sql("CREATE TYPE pair AS (a int, b int); CREATE TABLE plain (id int PRIMARY KEY)")
-    for name in ("pg_class", "information_schema.sql_features", "pair"):
+    db.sql("CREATE TEMP TABLE passing (id int PRIMARY KEY)")
+    for name in ("pg_class", "information_schema.sql_features", "pair", "passing"):
         with pytest.raises(psycopg.errors.WrongObjectType, match="is no table that can be mirrored") as caught:
             db.sql(f"SELECT * FROM qdrant_search(NULL::{name}, {FIRST})")
         assert "qdrant_mirror(" not in caught.value.diag.message_hint
     with pytest.raises(psycopg.errors.ObjectNotInPrerequisiteState) as caught:
         db.sql(f"SELECT * FROM qdrant_search(NULL::plain, {FIRST})")
     assert "qdrant_mirror('plain')" in caught.value.diag.message_hint
+
+
+def test_rows_of_an_inheriting_table_are_no_rows_of_a_search(db):
+    """The mirror has none of them, and their keys may be those of its own rows."""
+    rows_of(db, "id", "id int PRIMARY KEY", ["1", "2"])
+    db.sql("CREATE TABLE heirs () INHERITS (things); INSERT INTO heirs SELECT * FROM things")
+    assert texts(db, f"qdrant_search(NULL::things, {FIRST})") == [1, 2]
+    assert texts(db, "qdrant_search(NULL::things, 1)") == [2]
+    db.sql("DELETE FROM ONLY things WHERE id = 1")
+    assert texts(db, f"qdrant_search(NULL::things, {FIRST})") == [2]
+
+
+def test_arguments_may_be_named_where_source_is_the_first(db):
+    rows_of(db, "id", "id int PRIMARY KEY", ["1", "2"])
+    assert texts(db, f"qdrant_search(source => NULL::things, k => 2, query => {FIRST})") == [1, 2]
+    assert texts(db, f"qdrant_search(NULL::things, k => 1, query => {FIRST})") == [1]
 
 
 # --- vectors ---
@@ -530,6 +552,18 @@ def test_threshold_filter_and_skip_count_rows(db):
         db.sql(f"SELECT * FROM qdrant_search(NULL::things, {FIRST}, skip => -1)")
 
 
+def test_an_order_by_several_values_gives_a_row_for_each(db):
+    """As Qdrant does, which gives such a point several times."""
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, n int NOT NULL, tags int[], embedding real[])")
+    for n in (1, 2, 3):
+        db.sql(f"INSERT INTO things SELECT {n}, {n}, ARRAY[{n}, 10 - {n}], {ANGLE.format(n)}")
+    items = Items.of(db, "things", indexes="tags integer")
+    items.mirror()
+    items.wait_state("live")
+    found = db.sql("""SELECT (hit).n, score FROM qdrant_search(NULL::things, '{"order_by": "tags"}') ORDER BY rank""")
+    assert found == [(n, 1) for n in (1, 2, 3, 3, 2, 1)]
+
+
 def test_asking_on_leaves_a_filter_of_the_callers_in_force(db):
     """A filter with must_not and should of its own, and rows that are gone."""
     rows_of(db, "id", "id text PRIMARY KEY", [f"'k{i}'" for i in range(1, 31)])
@@ -568,6 +602,14 @@ FILTERS = {
     "min_count => 2": "coalesce(kind = 'a', false)::int + (n > 5)::int + (n IN (1, 9))::int >= 2",
     "must => qdrant_filter(should => ARRAY[qdrant_match('n', 1), qdrant_filter(must => qdrant_match('n', 2))])":
         "n IN (1, 2)",
+    # None of no alternatives holds, and all of no conditions do.
+    "should => '{}'::jsonb[]": "false",
+    "should => '[]', must => qdrant_match('kind', 'a')": "false",
+    "must => qdrant_filter(should => ARRAY(SELECT qdrant_match('n', i) FROM generate_series(1, 0) i))": "false",
+    "must_not => qdrant_filter(should => '[]')": "true",
+    "min_should => '{}'::jsonb[], min_count => 1": "false",
+    "min_should => '[]', min_count => 0": "true",
+    "must => '{}'::jsonb[], must_not => '[]'": "true",
     """must => '{"key": "n", "match": {"except": [1, 2]}}', must_not => '[{"has_id": [3]}]'::jsonb""": "n NOT IN (1, 2, 3)",
     "": "true",
 }
