@@ -109,6 +109,14 @@ answer_trouble(const QsRequest *call, QsTicketOutcome outcome)
 			in_doubt(call, true),
 			pstrdup("Ask for fewer points, or without payload or vectors, or raise qdrant_sync.answer_memory.")
 	};
+	if (outcome == QS_ANSWER_SHARE_FULL)
+		return (Failure)
+	{
+		ERRCODE_OUT_OF_MEMORY,
+			pstrdup("answers that were not awaited have their share of the shared memory for answers of Qdrant"),
+			in_doubt(call, true),
+			pstrdup("Await or cancel some (qdrant_requests shows them), or raise qdrant_sync.answer_memory.")
+	};
 	return (Failure)
 	{
 		ERRCODE_OUT_OF_MEMORY,
@@ -151,6 +159,7 @@ failure_of(const QsRequest *call, QsTicketOutcome outcome, int timeout, const ch
 			return timed_out(call, timeout);
 		case QS_ANSWER_TOO_LARGE:
 		case QS_ANSWER_MEMORY_FULL:
+		case QS_ANSWER_SHARE_FULL:
 			return answer_trouble(call, outcome);
 		case QS_WORKER_RESTARTED:
 		case QS_NO_REQUEST_WORKER:
@@ -368,7 +377,7 @@ exchange(const QsTicketRequest *request, QsTicketAnswer *answer)
 }
 
 static QsTicketRequest
-ticket_request(const QsRequest *call, int timeout)
+ticket_request(const QsRequest *call, int timeout, bool waited)
 {
 	QsTicketRequest request;
 
@@ -382,6 +391,7 @@ ticket_request(const QsRequest *call, int timeout)
 	request.body_length = call->length;
 	request.connect_timeout = Min(call->server->connect_timeout, timeout);
 	request.read = call->read;
+	request.waited = waited;
 	request.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
 	return request;
 }
@@ -424,7 +434,7 @@ qs_send_request(const QsRequest *call, bool throw)
 	QsTicketOutcome outcome;
 
 	qs_require_preload("a request to Qdrant");
-	request = ticket_request(call, timeout);
+	request = ticket_request(call, timeout, true);
 	outcome = exchange(&request, &got);
 	if (outcome != QS_ANSWERED)
 	{
@@ -451,7 +461,7 @@ qs_begin_request(const QsRequest *call, TimestampTz *deadline)
 	QsTicket	ticket;
 
 	qs_require_preload("a request to Qdrant");
-	request = ticket_request(call, timeout_of(call));
+	request = ticket_request(call, timeout_of(call), false);
 	*deadline = request.deadline;
 	ticket = submit(&request, &refused);
 	if (ticket == 0)
