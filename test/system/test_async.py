@@ -305,6 +305,30 @@ def test_a_session_that_ends_takes_its_tickets_along(db, held, end):
     none_left(db)
 
 
+@pytest.mark.versions
+def test_discard_all_gives_up_the_sessions_tickets(db, held):
+    """As a pooler does between two clients: the next one finds none of the first one's."""
+    held.clear_faults()
+    done = db.one(TICKET)
+    assert db.one("SELECT qdrant_await_any(ARRAY[%s::bigint])", (done,)) == done
+    held.fault("hold", path_regex=POINTS)
+    running = db.one(TICKET)
+    held.wait_held(1)
+    with db.connect() as other:
+        kept = other.execute(TICKET).fetchone()[0]
+        for what in ("PLANS", "TEMP", "SEQUENCES"):
+            db.sql("DISCARD " + what)
+        assert db.one("SELECT qdrant_is_done(%s)", (running,)) is False
+        db.sql("DISCARD ALL")
+        gone(db, done)
+        gone(db, running)
+        db.sql("SET qdrant_sync.max_session_tickets = 1")
+        assert db.one("SELECT qdrant_cancel(%s)", (db.one(TICKET),)) is True
+        assert other.execute("SELECT qdrant_cancel(%s)", (kept,)).fetchone() == (True,)
+    none_left(db)
+    assert usage(db)["answer_bytes"] == 0
+
+
 def test_a_worker_that_ends_fails_what_was_under_way(db, held, cluster):
     ticket = db.one(TICKET)
     held.wait_held(1)
