@@ -28,6 +28,7 @@
 #include "nodes/params.h"
 #include "storage/itemptr.h"
 #include "storage/lmgr.h"
+#include "tcop/tcopprot.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -101,6 +102,10 @@ static const char *const read_settings[] = {
 	"jit", "off",
 	NULL
 };
+
+/* Of the sync worker, whose handler of SIGINT this is. */
+static volatile sig_atomic_t reading = false;
+static volatile sig_atomic_t cancelled = false;
 
 /* --- the owner's session --- */
 
@@ -185,15 +190,26 @@ end_read(QsReader *reader, ReadScope *scope)
 	}
 }
 
+/* The time limit arrives as SIGINT, too. */
+void
+qs_rows_handle_cancel(SIGNAL_ARGS)
+{
+	if (!reading)
+		return;
+	cancelled = true;
+	StatementCancelHandler(postgres_signal_arg);
+}
+
 /*
- * A timeout that fired too late to interrupt the read must not interrupt what
- * comes after it.
+ * What came too late to interrupt the read must not interrupt what comes after
+ * it.  In a session the user's own cancel may.
  */
 static void
-disarm_timeout(void)
+disarm(void)
 {
 	disable_timeout(STATEMENT_TIMEOUT, true);
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+	reading = false;
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, true) || cancelled)
 		QueryCancelPending = false;
 }
 
@@ -217,6 +233,8 @@ execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestR
 		param->pflags = PARAM_FLAG_CONST;
 		param->ptype = types[i];
 	}
+	cancelled = false;
+	reading = true;
 	if (qs_row_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, qs_row_timeout);
 	PG_TRY();
@@ -228,7 +246,7 @@ execute(SPIPlanPtr plan, int nargs, const Oid *types, const Datum *values, DestR
 	}
 	PG_FINALLY();
 	{
-		disarm_timeout();
+		disarm();
 	}
 	PG_END_TRY();
 }

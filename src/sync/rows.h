@@ -100,6 +100,12 @@ extern int	qs_reader_find_dimension(QsReader *reader, int vector, int skip);
  * qdrant_sync.row_timeout is armed around the read.
  */
 
+/*
+ * The sync worker's handler of SIGINT: ends a read, as its time limit does, and
+ * does nothing at any other time.
+ */
+extern void qs_rows_handle_cancel(SIGNAL_ARGS);
+
 /* Rows of these keys (distinct), QS_ROW_ABSENT for keys without a row. */
 extern bool qs_reader_by_keys(QsReader *reader, const QsRowKey *keys, int n,
 							  QsRowSink sink, void *arg);

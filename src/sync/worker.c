@@ -544,7 +544,7 @@ start(Oid database)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGINT, qs_rows_handle_cancel);
 	BackgroundWorkerUnblockSignals();
 	take_slot(database);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);
