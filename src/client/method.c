@@ -126,7 +126,8 @@ add_word(Building *b, const QsMethodArgument *argument)
 	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(word)));
 	if (lookup)
 		qs_check_lookups(b->request->server, object);
-	qs_body_jsonb(&b->body, argument->key, object);
+	qs_body_key(&b->body, argument->key);
+	qs_append_jsonb(&b->body, object);
 }
 
 static void
@@ -184,8 +185,12 @@ add_member(Building *b, const QsMethodArgument *argument)
 		case QS_ARG_LOOKUP:
 			qs_check_lookups(b->request->server, PG_GETARG_JSONB_P(argno));
 			/* FALLTHROUGH */
-		case QS_ARG_JSONB:
+		case QS_ARG_QUERY_PART:
 			qs_body_jsonb(&b->body, argument->key, PG_GETARG_JSONB_P(argno));
+			break;
+		case QS_ARG_JSONB:
+			qs_body_key(&b->body, argument->key);
+			qs_append_jsonb(&b->body, PG_GETARG_JSONB_P(argno));
 			break;
 		case QS_ARG_NAME:
 		case QS_ARG_TEXT:
