@@ -246,6 +246,8 @@ CREATE FUNCTION qdrant_internal.armed_here(system_identifier bigint, database oi
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_armed_here';
 CREATE FUNCTION qdrant_internal.trigger_argument(arguments bytea, name text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_trigger_argument';
+CREATE FUNCTION qdrant_internal.trigger_argument(arguments bytea, object text, name text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_trigger_argument';
 CREATE FUNCTION qdrant_internal.mirror_slots(OUT mirror bigint, OUT pending bigint, OUT pending_is_bound boolean,
 	OUT oldest timestamptz, OUT points_sent bigint, OUT requests bigint, OUT retries bigint, OUT stopped boolean)
 RETURNS SETOF record
@@ -286,11 +288,11 @@ WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND t
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT')
 UNION ALL
 -- ... and the rebuild that was going on when the dump was made.
-SELECT t.tgrelid::regclass, r.definition ->> 'server', r.definition ->> 'collection',
+SELECT t.tgrelid::regclass, r.server, qdrant_internal.trigger_argument(t.tgargs, 'rebuild', 'collection'),
 	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_trigger t,
-	LATERAL (SELECT qdrant_internal.trigger_argument(t.tgargs, 'rebuild')::jsonb AS definition) r
-WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND r.definition IS NOT NULL
+	LATERAL (SELECT qdrant_internal.trigger_argument(t.tgargs, 'rebuild', 'server') AS server) r
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND r.server IS NOT NULL
 	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT');
 GRANT SELECT ON qdrant_mirrors TO PUBLIC;

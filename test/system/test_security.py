@@ -745,6 +745,39 @@ def test_no_key_is_left_in_shared_memory_after_it_was_exchanged(db, front, files
 
 
 @faults
+# --- what the views show ---
+
+VIEWS = ("mirrors", "backfills", "outboxes", "verifications", "dead_letters", "workers", "requests", "request_usage",
+         "uploads", "operations")
+
+FORGED = [
+    "no JSON", "", "{", '"x"', "7", "null", "[]", "{}", '{"version":1,"rebuild":"{bad"}', '{"version":1,"rebuild":"7"}',
+    '{"rebuild":{"server":7,"collection":[]}}', '{"rebuild":[{"server":"s"}]}', '{"rebuild":{"server":{"server":"s"}}}',
+    '{"server":7,"collection":{}}', '{"server":"\\u0000","collection":"c"}', '{"server":"a\\000b"}', '{"version":1e999999}',
+    '{"server":"\\ud800"}', "[" * 100_000, '{"rebuild":' * 50_000, '{"rebuild":{"server":"' + "s" * 900_000 + '"}}',
+    "[" + "1," * 3_000_000 + "1]", '{"server":"' + "s" * 3_000_000 + '"}',
+]
+
+
+def test_a_forged_trigger_hides_nothing_from_the_views(db, role):
+    """EXECUTE on the trigger's function is everybody's, and so is what its arguments say."""
+    db.sql("CREATE TABLE good (id int PRIMARY KEY, v real[]); INSERT INTO good VALUES (1, '{1}')")
+    db.sql("SELECT qdrant_mirror('good', collection => %s)", [db.collection("good")])
+    db.sql(f"GRANT CREATE ON SCHEMA public TO {role}")
+    with contextlib.closing(db.connect(user=role)) as conn:
+        for n, text in enumerate(FORGED):
+            conn.execute(f"CREATE TABLE forged_{n} (id int PRIMARY KEY, v real[])")
+            conn.execute(sql.SQL("CREATE TRIGGER q AFTER INSERT ON {} FOR EACH ROW EXECUTE FUNCTION qdrant_internal.capture({})")
+                         .format(sql.Identifier(f"forged_{n}"), sql.Literal(text)))
+        conn.execute("CREATE TABLE bare (id int PRIMARY KEY, v real[])")
+        conn.execute("CREATE TRIGGER q AFTER INSERT ON bare FOR EACH ROW EXECUTE FUNCTION qdrant_internal.capture()")
+        for reader in (db.conn, conn):
+            for view in VIEWS:
+                reader.execute(f"SELECT * FROM qdrant_{view}").fetchall()
+    assert db.sql("SELECT source::text FROM qdrant_mirrors WHERE state <> 'restored'") == [("good",)]
+    assert db.one("SELECT count(*) FROM qdrant_mirrors WHERE state = 'restored'") >= len(FORGED)
+
+
 def test_a_key_is_in_no_log_and_no_view(db, recorder):
     """What PostgreSQL itself logs of a statement is another matter: see doc/security.md."""
     key = "Key-That-Is-Looked-For-" + os.urandom(8).hex()
