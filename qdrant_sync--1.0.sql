@@ -271,7 +271,7 @@ SELECT m.relid::regclass AS source, m.server, m.collection,
 	CASE WHEN s.oldest IS NOT NULL THEN greatest(extract(epoch FROM clock_timestamp() - s.oldest)::double precision, 0)
 		WHEN s.pending = 0 THEN 0::double precision END AS lag_seconds,
 	(SELECT count(*) FROM qdrant_internal.dead_letter d WHERE d.mirror = m.id) AS dead_letters,
-	p.error AS last_error, p.error_at AS last_error_at,
+	CASE WHEN NOT pg_catalog.row_security_active(m.relid) THEN p.error END AS last_error, p.error_at AS last_error_at,
 	p.epoch, p.fence,
 	s.points_sent, s.requests, s.retries, m.made_at
 FROM qdrant_internal.mirror m
@@ -348,7 +348,8 @@ FROM qdrant_internal.dead_letter d
 LEFT JOIN qdrant_internal.mirror m ON m.id = d.mirror
 WHERE CASE WHEN m.id IS NULL THEN pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 		OR coalesce(pg_catalog.pg_has_role(d.owner, 'USAGE'), false)
-	ELSE coalesce(pg_catalog.has_table_privilege(m.relid, 'SELECT'), false) END;
+	ELSE coalesce(pg_catalog.has_table_privilege(m.relid, 'SELECT'), false)
+		AND NOT pg_catalog.row_security_active(m.relid) END;
 GRANT SELECT ON qdrant_dead_letters TO PUBLIC;
 
 CREATE VIEW qdrant_workers AS
@@ -379,7 +380,7 @@ COMMENT ON FUNCTION qdrant_verify(regclass, boolean, interval) IS
 COMMENT ON FUNCTION qdrant_wait(interval, regclass) IS
 'Waits until everything that was committed before the call has reached Qdrant: true; false when "timeout" (NULL: none) has passed. A mirror that is paused, failed or restored is not waited for: a NOTICE says so, and the answer is false, after all that can still arrive has. source NULL: all mirrors of this database and explicit operations; else this table, on which SELECT is needed. ERROR 25001 in a transaction that itself has changes to send.';
 COMMENT ON VIEW qdrant_mirrors IS
-'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
+'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. last_error may quote values of rows, and is NULL where row security of the table applies to the caller. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
 COMMENT ON VIEW qdrant_backfills IS
 'Progress of the last pass over each mirrored table that the caller may read, in blocks of the table. fraction is from 0 to 1; finished is NULL while it runs.';
 COMMENT ON VIEW qdrant_outboxes IS
@@ -387,7 +388,7 @@ COMMENT ON VIEW qdrant_outboxes IS
 COMMENT ON VIEW qdrant_verifications IS
 'Sessions that run qdrant_verify now, on tables that the caller may read: pid, phase, and done of about total points or rows of that phase (total is NULL where it is not known). Of several sessions that verify one table, one is shown.';
 COMMENT ON VIEW qdrant_dead_letters IS
-'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read. http_status is NULL where the row was refused before it was sent. They leave when the row changes, or is tried again with qdrant_retry, and is accepted or gone. first_at and last_at: its first and last refusal, tries: how many. source is NULL for an explicit operation, whose key is its number and which is shown to members of the role that asked for it and of pg_monitor.';
+'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read and whose row security does not apply to the caller, since key and error have values of rows. http_status is NULL where the row was refused before it was sent. They leave when the row changes, or is tried again with qdrant_retry, and is accepted or gone. first_at and last_at: its first and last refusal, tries: how many. source is NULL for an explicit operation, whose key is its number and which is shown to members of the role that asked for it and of pg_monitor.';
 COMMENT ON VIEW qdrant_workers IS
 'Processes of qdrant_sync in this server: kind launcher, request (serves searches) and sync (one for each database that has the extension). state: running, starting, absent, ended (started again with a back-off), no slot, no extension. failures: ends in a row. note says what to do. No rows where the library is not in shared_preload_libraries.';
 /* -- end: views -- */

@@ -778,6 +778,30 @@ def test_a_forged_trigger_hides_nothing_from_the_views(db, role):
     assert db.one("SELECT count(*) FROM qdrant_mirrors WHERE state = 'restored'") >= len(FORGED)
 
 
+def test_views_show_no_value_of_a_row_that_row_security_hides(db, role):
+    """An error may quote one, and so may the key of a dead letter."""
+    db.sql("CREATE TABLE secrets (id int PRIMARY KEY, pin text, v real[])")
+    db.sql("CREATE FUNCTION number(text) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT $1::integer'")
+    db.sql("SELECT qdrant_mirror('secrets', payload => 'number(pin) AS pin', collection => %s)", [db.collection("secrets")])
+    db.sql("INSERT INTO secrets VALUES (1, '7', '{1}'), (2, 'PINCODE1234', '{1}')")
+    assert db.wait("secrets")
+    db.sql("UPDATE qdrant_internal.progress SET error = 'PINCODE1234 is no number', error_at = now()")
+    db.sql(f"GRANT SELECT ON secrets TO {role}")
+
+    def shown(conn):
+        return (conn.execute("SELECT key FROM qdrant_dead_letters").fetchall(),
+                conn.execute("SELECT last_error FROM qdrant_mirrors").fetchone()[0],
+                any("PINCODE" in str(conn.execute(f"SELECT * FROM qdrant_{view}").fetchall()) for view in VIEWS))
+    with contextlib.closing(db.connect(user=role)) as conn:
+        everything = ([("2",)], "PINCODE1234 is no number", True)
+        assert shown(conn) == everything
+        db.sql("ALTER TABLE secrets ENABLE ROW LEVEL SECURITY; CREATE POLICY one ON secrets USING (id = 1)")
+        assert shown(conn) == ([], None, False)
+        conn.execute("SET row_security = off")
+        assert shown(conn) == ([], None, False)
+        assert shown(db.conn) == everything
+
+
 def test_a_key_is_in_no_log_and_no_view(db, recorder):
     """What PostgreSQL itself logs of a statement is another matter: see doc/security.md."""
     key = "Key-That-Is-Looked-For-" + os.urandom(8).hex()
