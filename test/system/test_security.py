@@ -745,6 +745,15 @@ def test_no_key_is_left_in_shared_memory_after_it_was_exchanged(db, front, files
 
 
 @faults
+def test_a_server_needs_a_url(db):
+    with refused("HV00J", 'option "url" is missing'):
+        db.sql("CREATE SERVER nowhere FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (timeout '5s')")
+    with refused("HV00J", 'option "url" is missing'):
+        db.sql("ALTER SERVER qdrant OPTIONS (DROP url)")
+    db.sql("ALTER SERVER qdrant OPTIONS (ADD timeout '5s')")
+    db.sql("ALTER SERVER qdrant VERSION '2'")
+
+
 # --- what the views show ---
 
 VIEWS = ("mirrors", "backfills", "outboxes", "verifications", "dead_letters", "workers", "requests", "request_usage",
