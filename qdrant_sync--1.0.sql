@@ -598,7 +598,7 @@ COMMENT ON FUNCTION qdrant_match(text, anycompatible) IS
 COMMENT ON FUNCTION qdrant_match_text(text, text) IS
 'Condition: the text in the field key has all these words; without a full-text index on the field, has them as a substring. ERROR 22004 for NULL.';
 COMMENT ON FUNCTION qdrant_range(text, anycompatible, anycompatible, anycompatible, anycompatible) IS
-'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for NaN, infinity and years before 1 or after 9999, 42804 for other types.';
+'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time, and must begin with a date such as 2026-11-23; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for any other text, also that of a number, for NaN, infinity and years before 1 or after 9999, 42804 for other types.';
 COMMENT ON FUNCTION qdrant_has_id(anycompatible) IS
 'Condition: the point has this id, or one of an array: integers from 0 on, uuids, or either as text. ERROR 22004 for NULL, 22023 or 22P02 for what is no id, 42804 for other types.';
 COMMENT ON FUNCTION qdrant_is_null(text) IS
