@@ -24,6 +24,9 @@
 /* As much of an answer that is not Qdrant's (a proxy's) is shown. */
 #define MAX_PLAIN_ERROR 200
 
+/* Of the 3xx the one that names no other address. */
+#define HTTP_NOT_MODIFIED 304
+
 /* What an ERROR says; detail and hint may be NULL. */
 typedef struct Failure
 {
@@ -223,7 +226,7 @@ hint_of(const QsRequest *call, int status, const char *error)
 		case 503:
 			return pstrdup("Try again later.");
 		default:
-			if (status >= 300 && status < 400)
+			if (status >= 300 && status < 400 && status != HTTP_NOT_MODIFIED)
 				return pstrdup("Redirects are not followed: give the final address as option url of the server.");
 			return NULL;
 	}
