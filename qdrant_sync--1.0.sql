@@ -246,6 +246,8 @@ CREATE FUNCTION qdrant_internal.armed_here(system_identifier bigint, database oi
 LANGUAGE c STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_armed_here';
 CREATE FUNCTION qdrant_internal.trigger_argument(arguments bytea, name text) RETURNS text
 LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_trigger_argument';
+CREATE FUNCTION qdrant_internal.trigger_argument(arguments bytea, object text, name text) RETURNS text
+LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'qs_trigger_argument';
 CREATE FUNCTION qdrant_internal.mirror_slots(OUT mirror bigint, OUT pending bigint, OUT pending_is_bound boolean,
 	OUT oldest timestamptz, OUT points_sent bigint, OUT requests bigint, OUT retries bigint, OUT stopped boolean)
 RETURNS SETOF record
@@ -269,7 +271,7 @@ SELECT m.relid::regclass AS source, m.server, m.collection,
 	CASE WHEN s.oldest IS NOT NULL THEN greatest(extract(epoch FROM clock_timestamp() - s.oldest)::double precision, 0)
 		WHEN s.pending = 0 THEN 0::double precision END AS lag_seconds,
 	(SELECT count(*) FROM qdrant_internal.dead_letter d WHERE d.mirror = m.id) AS dead_letters,
-	p.error AS last_error, p.error_at AS last_error_at,
+	CASE WHEN NOT pg_catalog.row_security_active(m.relid) THEN p.error END AS last_error, p.error_at AS last_error_at,
 	p.epoch, p.fence,
 	s.points_sent, s.requests, s.retries, m.made_at
 FROM qdrant_internal.mirror m
@@ -286,11 +288,11 @@ WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND t
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT')
 UNION ALL
 -- ... and the rebuild that was going on when the dump was made.
-SELECT t.tgrelid::regclass, r.definition ->> 'server', r.definition ->> 'collection',
+SELECT t.tgrelid::regclass, r.server, qdrant_internal.trigger_argument(t.tgargs, 'rebuild', 'collection'),
 	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_trigger t,
-	LATERAL (SELECT qdrant_internal.trigger_argument(t.tgargs, 'rebuild')::jsonb AS definition) r
-WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND r.definition IS NOT NULL
+	LATERAL (SELECT qdrant_internal.trigger_argument(t.tgargs, 'rebuild', 'server') AS server) r
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND r.server IS NOT NULL
 	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT');
 GRANT SELECT ON qdrant_mirrors TO PUBLIC;
@@ -346,7 +348,8 @@ FROM qdrant_internal.dead_letter d
 LEFT JOIN qdrant_internal.mirror m ON m.id = d.mirror
 WHERE CASE WHEN m.id IS NULL THEN pg_catalog.pg_has_role('pg_monitor', 'USAGE')
 		OR coalesce(pg_catalog.pg_has_role(d.owner, 'USAGE'), false)
-	ELSE coalesce(pg_catalog.has_table_privilege(m.relid, 'SELECT'), false) END;
+	ELSE coalesce(pg_catalog.has_table_privilege(m.relid, 'SELECT'), false)
+		AND NOT pg_catalog.row_security_active(m.relid) END;
 GRANT SELECT ON qdrant_dead_letters TO PUBLIC;
 
 CREATE VIEW qdrant_workers AS
@@ -358,7 +361,7 @@ GRANT SELECT ON qdrant_workers TO PUBLIC;
 COMMENT ON SCHEMA qdrant_internal IS
 'Tables, outbox segments and functions that qdrant_sync uses itself. Look at the views qdrant_mirrors, qdrant_backfills, qdrant_dead_letters and qdrant_workers instead.';
 COMMENT ON FOREIGN DATA WRAPPER qdrant_fdw IS
-'Holds the registered Qdrant servers; it has no foreign tables. Options of a server: url (http or https, no user name, query or fragment), connect_timeout (ms or with a unit; default 5s), timeout (what Qdrant may take for a write; default 60s), request_timeout (what a call may take that gives no timeout; default the setting qdrant_sync.request_timeout), ca_file, cert_file, key_file (absolute paths of PEM files, set by superusers only), verify (boolean, default on; only a superuser may switch it off), proxy (http://host[:port]; default none), http2 (boolean, default on: where TLS offers it and libcurl is 8.10 or newer). Options of a user mapping, one of: api_key, api_key_file (absolute path of a file whose only line is the key, set by superusers only).';
+'Holds the registered Qdrant servers; it has no foreign tables. Options of a server: url (needed; http or https, no user name, query or fragment), connect_timeout (ms or with a unit; default 5s), timeout (what Qdrant may take for a write; default 60s), request_timeout (what a call may take that gives no timeout; default the setting qdrant_sync.request_timeout), ca_file, cert_file, key_file (absolute paths of PEM files, set by superusers only), verify (boolean, default on; only a superuser may switch it off), proxy (http://host[:port]; default none), http2 (boolean, default on: where TLS offers it and libcurl is 8.10 or newer). Options of a user mapping, one of: api_key, api_key_file (absolute path of a file whose only line is the key, set by superusers only).';
 COMMENT ON FUNCTION qdrant_mirror(regclass, text, text, text, text, text, text, text, jsonb, jsonb, jsonb, text, boolean, boolean) IS
 'Keeps a Qdrant collection equal to the table: transactional DDL, which its owner may call; the collection is made and filled after COMMIT. vector, payload: SELECT lists over the row''s columns. vector NULL: the only column that is a vector; one without AS is the unnamed vector. Dense: real[], double precision[], pgvector''s vector and halfvec; multi: arrays declared with two dimensions and arrays of vector; sparse, which needs a name: pgvector''s sparsevec, and jsonb {"indices": [...], "values": [...]}. A NULL vector is left out of its point; a row without any vector has no point. payload ''*'': every column that is not a vector; '''' or NULL: none; a dot in a name given with AS makes an object: ''author AS "metadata.author"''. omit_nulls: a column that is NULL is no field of the payload; else (false or NULL) it is null. collection NULL: named as the table. distance: Cosine, Dot, Euclid or Manhattan. server NULL: the setting qdrant_sync.server, or the only registered one. take_over: the collection may hold points, and those that are no rows of the table are removed. key: the columns that name the point, unique and not null; NULL: the primary key. row_filter: a condition over the row''s own columns; rows for which it is not true have no point; NULL: all rows. indexes: payload indexes, ''field type, ...'', made before the collection is filled; the type (keyword, integer, float, bool, geo, datetime, text or uuid) may be left out where the column''s type says it. vectors_config: {"name": {...}} with size, distance, datatype (float32, float16, uint8), on_disk, hnsw_config, quantization_config and multivector_config of each dense vector, or that object itself for the unnamed one; sparse_vectors_config: {"name": {...}} with index and modifier; collection_config: what else PUT /collections takes; NULL: Qdrant''s defaults. They are for a collection that is to be made, and an existing one must not contradict them. Errors: 42809 and 0A000 for a table that cannot be mirrored, 42710 where table or collection has a mirror or the collection has points, 22023 for a collection of another shape and for configurations and indexes that are not understood, 42701 and 42602 for names in payload that exclude each other or have an empty part, 55P03 where the table stays locked for 3 s (names the holder), 42501, 42704.';
 COMMENT ON FUNCTION qdrant_unmirror(regclass, boolean) IS
@@ -377,7 +380,7 @@ COMMENT ON FUNCTION qdrant_verify(regclass, boolean, interval) IS
 COMMENT ON FUNCTION qdrant_wait(interval, regclass) IS
 'Waits until everything that was committed before the call has reached Qdrant: true; false when "timeout" (NULL: none) has passed. A mirror that is paused, failed or restored is not waited for: a NOTICE says so, and the answer is false, after all that can still arrive has. source NULL: all mirrors of this database and explicit operations; else this table, on which SELECT is needed. ERROR 25001 in a transaction that itself has changes to send.';
 COMMENT ON VIEW qdrant_mirrors IS
-'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
+'Mirrors of the tables that the caller may read. state: creating, claiming, backfill (first filling), sweeping (comparing everything), live, paused, failed (see last_error, then qdrant_resume), restored (of another database; qdrant_resume takes it up), dropping. last_error may quote values of rows, and is NULL where row security of the table applies to the caller. pending: keys that are known and not yet acknowledged; lag_seconds: age of the oldest of them; both NULL where no worker has looked yet. epoch: number of the write alias. fence: alias, or time where the key may not manage aliases. points_sent, requests, retries: since the server was started.';
 COMMENT ON VIEW qdrant_backfills IS
 'Progress of the last pass over each mirrored table that the caller may read, in blocks of the table. fraction is from 0 to 1; finished is NULL while it runs.';
 COMMENT ON VIEW qdrant_outboxes IS
@@ -385,7 +388,7 @@ COMMENT ON VIEW qdrant_outboxes IS
 COMMENT ON VIEW qdrant_verifications IS
 'Sessions that run qdrant_verify now, on tables that the caller may read: pid, phase, and done of about total points or rows of that phase (total is NULL where it is not known). Of several sessions that verify one table, one is shown.';
 COMMENT ON VIEW qdrant_dead_letters IS
-'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read. http_status is NULL where the row was refused before it was sent. They leave when the row changes, or is tried again with qdrant_retry, and is accepted or gone. first_at and last_at: its first and last refusal, tries: how many. source is NULL for an explicit operation, whose key is its number and which is shown to members of the role that asked for it and of pg_monitor.';
+'Rows that Qdrant refused for good, or that cannot become a point, with the error; of tables that the caller may read and whose row security does not apply to the caller, since key and error have values of rows. http_status is NULL where the row was refused before it was sent. They leave when the row changes, or is tried again with qdrant_retry, and is accepted or gone. first_at and last_at: its first and last refusal, tries: how many. source is NULL for an explicit operation, whose key is its number and which is shown to members of the role that asked for it and of pg_monitor.';
 COMMENT ON VIEW qdrant_workers IS
 'Processes of qdrant_sync in this server: kind launcher, request (serves searches) and sync (one for each database that has the extension). state: running, starting, absent, ended (started again with a back-off), no slot, no extension. failures: ends in a row. note says what to do. No rows where the library is not in shared_preload_libraries.';
 /* -- end: views -- */
@@ -595,7 +598,7 @@ COMMENT ON FUNCTION qdrant_match(text, anycompatible) IS
 COMMENT ON FUNCTION qdrant_match_text(text, text) IS
 'Condition: the text in the field key has all these words; without a full-text index on the field, has them as a substring. ERROR 22004 for NULL.';
 COMMENT ON FUNCTION qdrant_range(text, anycompatible, anycompatible, anycompatible, anycompatible) IS
-'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for NaN, infinity and years before 1 or after 9999, 42804 for other types.';
+'Condition: the field key is at least gte, above gt, at most lte, below lt: numbers, dates or timestamps (a text is read by Qdrant as a date and time, and must begin with a date such as 2026-11-23; a timestamp without time zone is in UTC). A bound that is NULL is none. ERROR 22004 without any bound, 22023 for any other text, also that of a number, for NaN, infinity and years before 1 or after 9999, 42804 for other types.';
 COMMENT ON FUNCTION qdrant_has_id(anycompatible) IS
 'Condition: the point has this id, or one of an array: integers from 0 on, uuids, or either as text. ERROR 22004 for NULL, 22023 or 22P02 for what is no id, 42804 for other types.';
 COMMENT ON FUNCTION qdrant_is_null(text) IS

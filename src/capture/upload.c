@@ -63,9 +63,17 @@ add_rows(Upload *upload, SPITupleTable *rows)
 static Portal
 open_cursor(const char *query)
 {
-	SPIParseOpenOptions options = {.cursorOptions = CURSOR_OPT_NO_SCROLL};
+	SPIPlanPtr	plan = SPI_prepare_cursor(query, 0, NULL, CURSOR_OPT_NO_SCROLL);
 
-	return SPI_cursor_parse_open(NULL, query, &options);
+	if (plan == NULL)
+		elog(ERROR, "SPI_prepare_cursor failed: %s", SPI_result_code_string(SPI_result));
+	/* A comment alone, too. */
+	if (SPI_plan_get_plan_sources(plan) == NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_SYNTAX_ERROR),
+				 errmsg("query is empty"),
+				 errhint("It is a SELECT whose rows are points, with a column \"id\".")));
+	return SPI_cursor_open(NULL, plan, NULL, NULL, false);
 }
 
 static void

@@ -4,7 +4,7 @@
  *
  * Runs in backends.  A ticket is known to the session that made it, whatever
  * becomes of the transaction; its slot in shared memory is freed when it is
- * awaited or cancelled, and else at the session's end (ticket.c).  Who has the
+ * awaited or cancelled, by DISCARD ALL, and else at the session's end (ticket.c).  Who has the
  * session but not the role that made a ticket gets nothing of it.
  *
  * An answer is copied and decoded before its ticket is freed, so that the error
@@ -110,6 +110,16 @@ forget(QsTicket ticket)
 	pending_count--;
 	qs_ticket_release(ticket);
 	MemoryContextDelete(entry->context);
+}
+
+void
+qs_async_forget_all(void)
+{
+	for (int i = 0; pending != NULL && i < qs_max_tickets; i++)
+	{
+		if (pending[i] != NULL)
+			forget(pending[i]->ticket);
+	}
 }
 
 /* NULL where this session has none of that number. */

@@ -18,9 +18,12 @@ typedef enum QsAnswerKind
 
 /*
  * Queues the request and returns its ticket, which is the session's until it is
- * awaited, cancelled, or the session ends.  The request is copied, except for
+ * awaited, cancelled, forgotten with all others, or the session ends.  The request is copied, except for
  * missing_hint, which must be a constant.  ERROR at a limit.
  */
 extern int64 qs_async_submit(const QsRequest *request, QsAnswerKind kind);
+
+/* Gives up all tickets of the session. */
+extern void qs_async_forget_all(void);
 
 #endif							/* QS_ASYNC_H */

@@ -10,6 +10,7 @@
 #include <math.h>
 
 #include "client/body.h"
+#include "client/query_members.h"
 #include "catalog/pg_type.h"
 #include "common/encode.h"
 #include "common/shortest_dec.h"
@@ -101,6 +102,7 @@ qs_body_text(StringInfo body, const char *key, const char *value)
 void
 qs_body_jsonb(StringInfo body, const char *key, Jsonb *value)
 {
+	qs_check_query_members(key, value);
 	qs_body_key(body, key);
 	qs_append_jsonb(body, value);
 }

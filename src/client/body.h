@@ -19,6 +19,8 @@ extern void qs_body_bool(StringInfo body, const char *key, bool value);
 extern void qs_body_int(StringInfo body, const char *key, int64 value);
 extern void qs_body_float(StringInfo body, const char *key, double value);
 extern void qs_body_text(StringInfo body, const char *key, const char *value);
+
+/* Of a query request: ERROR 22023 where Qdrant would ignore members of the value. */
 extern void qs_body_jsonb(StringInfo body, const char *key, Jsonb *value);
 extern void qs_body_text_array(StringInfo body, const char *key, Datum array);
 

@@ -335,6 +335,42 @@ append_moment(StringInfo out, Datum value, Oid type, const char *name)
 	escape_json(out, buffer);
 }
 
+static bool
+is_number_text(const char *text)
+{
+	char	   *end;
+
+	(void) strtod(text, &end);
+	return end != text && end[strspn(end, " \t\r\n")] == '\0';
+}
+
+/* All dates and times that Qdrant reads begin with a date. */
+static bool
+begins_with_date(const char *text)
+{
+	static const char form[] = "dddd-dd-dd";
+
+	for (const char *c = form; *c != '\0'; c++, text++)
+	{
+		if (*c == 'd' ? !isdigit((unsigned char) *text) : *text != *c)
+			return false;
+	}
+	return true;
+}
+
+/* Qdrant compares no number with a text, and a number's text would be no date to it. */
+static void
+append_moment_text(StringInfo out, const char *text, const char *name)
+{
+	if (!begins_with_date(text))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" is a text that is no date and time: \"%s\"", name, text),
+				 is_number_text(text) ? errhint("Cast a number to its type, a parameter as in $1::numeric.") :
+				 errhint("A bound is a number, a date or a timestamp.")));
+	escape_json(out, text);
+}
+
 static void
 append_bound(StringInfo out, Datum value, Oid type, const char *name)
 {
@@ -355,7 +391,7 @@ append_bound(StringInfo out, Datum value, Oid type, const char *name)
 			break;
 		case TEXTOID:
 		case VARCHAROID:
-			append_string_value(out, value, type);
+			append_moment_text(out, TextDatumGetCString(value), name);
 			break;
 		default:
 			refuse_type(type, "a bound of a range", "A bound is a number, a date or a timestamp.");

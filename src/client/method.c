@@ -126,7 +126,8 @@ add_word(Building *b, const QsMethodArgument *argument)
 	object = DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(word)));
 	if (lookup)
 		qs_check_lookups(b->request->server, object);
-	qs_body_jsonb(&b->body, argument->key, object);
+	qs_body_key(&b->body, argument->key);
+	qs_append_jsonb(&b->body, object);
 }
 
 static void
@@ -150,11 +151,10 @@ add_ids(Building *b, const QsMethodArgument *argument)
 	QsSelector	ids;
 
 	qs_selector_read_ids(b->fcinfo, argument->argno, argument->key, &ids);
-	if (ids.filter != NULL || (one && (ids.ids.len == 0 || strchr(ids.ids.data, ',') != NULL)))
+	if (one && (ids.ids.len == 0 || strchr(ids.ids.data, ',') != NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 one ? errmsg("argument \"%s\" is not the id of one point", argument->key) :
-				 errmsg("argument \"%s\" is not an array of ids", argument->key)));
+				 errmsg("argument \"%s\" is not the id of one point", argument->key)));
 	qs_body_key(&b->body, argument->key);
 	appendStringInfo(&b->body, one ? "%s" : "[%s]", ids.ids.data);
 }
@@ -184,8 +184,12 @@ add_member(Building *b, const QsMethodArgument *argument)
 		case QS_ARG_LOOKUP:
 			qs_check_lookups(b->request->server, PG_GETARG_JSONB_P(argno));
 			/* FALLTHROUGH */
-		case QS_ARG_JSONB:
+		case QS_ARG_QUERY_PART:
 			qs_body_jsonb(&b->body, argument->key, PG_GETARG_JSONB_P(argno));
+			break;
+		case QS_ARG_JSONB:
+			qs_body_key(&b->body, argument->key);
+			qs_append_jsonb(&b->body, PG_GETARG_JSONB_P(argno));
 			break;
 		case QS_ARG_NAME:
 		case QS_ARG_TEXT:

@@ -13,7 +13,8 @@ typedef enum QsArgumentKind
 {
 	/* Members of the body; a NULL argument is left out, so that Qdrant's default holds. */
 	QS_ARG_JSONB,
-	QS_ARG_LOOKUP,				/* jsonb whose members "collection" are read */
+	QS_ARG_QUERY_PART,			/* jsonb whose members are those of query_members.h */
+	QS_ARG_LOOKUP,				/* the same, and its members "collection" are read */
 	QS_ARG_TEXT,
 	QS_ARG_NAME,				/* text that must be there */
 	QS_ARG_WORD,				/* a name, or text that is a JSON object */

@@ -667,7 +667,11 @@ append_numeric(StringInfo out, Datum value)
 	char	   *text = DatumGetCString(DirectFunctionCall1(numeric_out, value));
 
 	if (!qs_is_unsigned_integer(text, (int) strlen(text)))
-		refuse_type(NUMERICOID, NUMERICOID);
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("query %s is not the id of a point", text),
+				 errdetail("A point's id is an integer from 0 to 2^64 - 1 or a uuid."),
+				 errhint("%s", hint_for_type(NUMERICOID))));
 	appendStringInfoString(out, text);
 }
 

@@ -100,7 +100,7 @@ static const QsMethod query_points_groups = {"POST", "/points/query/groups", tru
 		{3, "using", QS_ARG_TEXT},
 		{4, "prefetch", QS_ARG_LOOKUP},
 		{5, "filter", QS_ARG_JSONB},
-		{6, "params", QS_ARG_JSONB},
+		{6, "params", QS_ARG_QUERY_PART},
 		{7, "limit", QS_ARG_COUNT},
 		{8, "group_size", QS_ARG_COUNT},
 		{9, "with_payload", QS_ARG_ALL_OR, 18},

@@ -24,6 +24,9 @@
 /* As much of an answer that is not Qdrant's (a proxy's) is shown. */
 #define MAX_PLAIN_ERROR 200
 
+/* Of the 3xx the one that names no other address. */
+#define HTTP_NOT_MODIFIED 304
+
 /* What an ERROR says; detail and hint may be NULL. */
 typedef struct Failure
 {
@@ -110,6 +113,14 @@ answer_trouble(const QsRequest *call, QsTicketOutcome outcome)
 			in_doubt(call, true),
 			pstrdup("Ask for fewer points, or without payload or vectors, or raise qdrant_sync.answer_memory.")
 	};
+	if (outcome == QS_ANSWER_SHARE_FULL)
+		return (Failure)
+	{
+		ERRCODE_OUT_OF_MEMORY,
+			pstrdup("answers that were not awaited have their share of the shared memory for answers of Qdrant"),
+			in_doubt(call, true),
+			pstrdup("Await or cancel some (qdrant_requests shows them), or raise qdrant_sync.answer_memory.")
+	};
 	return (Failure)
 	{
 		ERRCODE_OUT_OF_MEMORY,
@@ -152,6 +163,7 @@ failure_of(const QsRequest *call, QsTicketOutcome outcome, int timeout, const ch
 			return timed_out(call, timeout);
 		case QS_ANSWER_TOO_LARGE:
 		case QS_ANSWER_MEMORY_FULL:
+		case QS_ANSWER_SHARE_FULL:
 			return answer_trouble(call, outcome);
 		case QS_WORKER_RESTARTED:
 		case QS_NO_REQUEST_WORKER:
@@ -236,7 +248,7 @@ hint_of(const QsRequest *call, int status, const char *error)
 		case 503:
 			return pstrdup("Try again later.");
 		default:
-			if (status >= 300 && status < 400)
+			if (status >= 300 && status < 400 && status != HTTP_NOT_MODIFIED)
 				return pstrdup("Redirects are not followed: give the final address as option url of the server.");
 			return NULL;
 	}
@@ -390,7 +402,7 @@ exchange(const QsTicketRequest *request, QsTicketAnswer *answer)
 }
 
 static QsTicketRequest
-ticket_request(const QsRequest *call, int timeout)
+ticket_request(const QsRequest *call, int timeout, bool waited)
 {
 	QsTicketRequest request;
 
@@ -404,6 +416,7 @@ ticket_request(const QsRequest *call, int timeout)
 	request.body_length = call->length;
 	request.connect_timeout = Min(call->server->connect_timeout, timeout);
 	request.read = call->read;
+	request.waited = waited;
 	request.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
 	return request;
 }
@@ -446,7 +459,7 @@ qs_send_request(const QsRequest *call, bool throw)
 	QsTicketOutcome outcome;
 
 	qs_require_preload("a request to Qdrant");
-	request = ticket_request(call, timeout);
+	request = ticket_request(call, timeout, true);
 	outcome = exchange(&request, &got);
 	if (outcome != QS_ANSWERED)
 	{
@@ -473,7 +486,7 @@ qs_begin_request(const QsRequest *call, TimestampTz *deadline)
 	QsTicket	ticket;
 
 	qs_require_preload("a request to Qdrant");
-	request = ticket_request(call, timeout_of(call));
+	request = ticket_request(call, timeout_of(call), false);
 	*deadline = request.deadline;
 	ticket = submit(&request, &refused);
 	if (ticket == 0)

@@ -38,8 +38,7 @@ typedef struct Running
 	QsTicket	ticket;
 	QsExchange *exchange;		/* NULL: none */
 	Size		received;
-	bool		too_large;		/* why take_answer refused */
-	bool		memory_full;
+	QsTicketOutcome refused;	/* why take_answer did; QS_ANSWERED: it did not */
 	TimestampTz deadline;
 } Running;
 
@@ -55,9 +54,9 @@ take_answer(void *arg, const char *data, Size length)
 	Running    *run = arg;
 
 	run->received += length;
-	run->too_large = run->received > qs_ticket_max_answer();
-	run->memory_full = !run->too_large && !qs_ticket_append(run->ticket, data, length);
-	if (!run->too_large && !run->memory_full)
+	run->refused = run->received > qs_ticket_max_answer() ? QS_ANSWER_TOO_LARGE :
+		qs_ticket_append(run->ticket, data, length);
+	if (run->refused == QS_ANSWERED)
 		return true;
 	/* At once: its owner may not look for long, and others wait for the room. */
 	qs_ticket_drop_answer(run->ticket);
@@ -72,7 +71,7 @@ submit(QsTicket ticket, const QsTicketWork *work)
 
 	run->ticket = ticket;
 	run->received = 0;
-	run->too_large = run->memory_full = false;
+	run->refused = QS_ANSWERED;
 	run->deadline = work->deadline;
 	request.method = work->method;
 	request.url = work->url;
@@ -124,10 +123,8 @@ forget(Running *run)
 static QsTicketOutcome
 outcome_of(const Running *run, const QsHttpOutcome *outcome)
 {
-	if (run->memory_full)
-		return QS_ANSWER_MEMORY_FULL;
-	if (run->too_large)
-		return QS_ANSWER_TOO_LARGE;
+	if (run->refused != QS_ANSWERED)
+		return run->refused;
 	if (outcome->status > 0)
 		return QS_ANSWERED;
 	if (GetCurrentTimestamp() >= run->deadline)
@@ -234,6 +231,8 @@ qs_request_worker_main(Datum arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	/* There is no statement of ours to cancel. */
+	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	pgstat_report_appname("qdrant_sync request worker");

@@ -101,6 +101,7 @@ typedef struct Slot
 	dsa_pointer request;
 	int			connect_timeout;
 	bool		read;
+	bool		waited;
 	TimestampTz submitted_at;
 	TimestampTz deadline;
 	int64		incarnation;	/* of the worker that runs it */
@@ -111,6 +112,7 @@ typedef struct Slot
 	dsa_pointer first_piece;
 	dsa_pointer last_piece;
 	Size		answer_length;
+	pg_atomic_uint64 answer_bytes;	/* allocated; others read it, for an estimate */
 	char		error[256];
 } Slot;
 
@@ -226,7 +228,10 @@ init_control(int tranche)
 	control->worker_proc_number = -1;
 	pg_atomic_init_u64(&control->answer_bytes, 0);
 	for (int i = 0; i < qs_max_tickets; i++)
+	{
+		pg_atomic_init_u64(&slots[i].answer_bytes, 0);
 		list_push(&control->free, i);
+	}
 	control->free_count = qs_max_tickets;
 	init_area(request_place, request_area_size(), tranche);
 	init_area(answer_place, answer_area_size(), tranche);
@@ -446,6 +451,7 @@ drop_pieces(Slot *slot)
 
 		slot->first_piece = piece->next;
 		dsa_free(answers, at);
+		pg_atomic_fetch_sub_u64(&slot->answer_bytes, size);
 		pg_atomic_fetch_sub_u64(&control->answer_bytes, size);
 	}
 	slot->last_piece = InvalidDsaPointer;
@@ -539,6 +545,7 @@ fill_slot(Slot *slot, const QsTicketRequest *request, uint64 server)
 	slot->request = InvalidDsaPointer;
 	slot->connect_timeout = request->connect_timeout;
 	slot->read = request->read;
+	slot->waited = request->waited;
 	slot->submitted_at = GetCurrentTimestamp();
 	slot->deadline = request->deadline;
 	slot->first_piece = slot->last_piece = InvalidDsaPointer;
@@ -1048,6 +1055,47 @@ qs_ticket_forget_key(QsTicket ticket)
 	explicit_bzero(stored->data + stored->url_length, stored->key_length);
 }
 
+/* Bytes of answers of tickets: the others of the slot's session, and all of its role. */
+static void
+bytes_held(const Slot *slot, Size *by_session, Size *by_role)
+{
+	*by_session = *by_role = 0;
+	LWLockAcquire(&control->lock, LW_SHARED);
+	for (int i = 0; i < qs_max_tickets; i++)
+	{
+		Slot	   *other = &slots[i];
+		Size		bytes;
+
+		if (other->state == TICKET_FREE || other->waited)
+			continue;
+		bytes = pg_atomic_read_u64(&other->answer_bytes);
+		if (other->proc_number == slot->proc_number && other != slot)
+			*by_session += bytes;
+		if (other->role == slot->role)
+			*by_role += bytes;
+	}
+	LWLockRelease(&control->lock);
+}
+
+/*
+ * A ticket may keep its answer as long as its session lives.  So what others can
+ * have is measured by what is free: it shrinks with what is held, and is never
+ * used up.  Nobody can have more than that while less than half is used.
+ */
+static bool
+has_its_share(const Slot *slot)
+{
+	Size		used = pg_atomic_read_u64(&control->answer_bytes);
+	Size		left = answer_area_size() - used;
+	Size		by_session;
+	Size		by_role;
+
+	if (slot->waited || used <= left)
+		return false;
+	bytes_held(slot, &by_session, &by_role);
+	return by_session > left || by_role > 3 * left;
+}
+
 /* A further piece, twice as large as the last. */
 static Piece *
 add_piece(Slot *slot, Piece *last)
@@ -1063,6 +1111,7 @@ add_piece(Slot *slot, Piece *last)
 	piece->next = InvalidDsaPointer;
 	piece->room = size - offsetof(Piece, data);
 	piece->used = 0;
+	pg_atomic_fetch_add_u64(&slot->answer_bytes, size);
 	pg_atomic_fetch_add_u64(&control->answer_bytes, size);
 	if (last != NULL)
 		last->next = at;
@@ -1072,7 +1121,7 @@ add_piece(Slot *slot, Piece *last)
 	return piece;
 }
 
-bool
+QsTicketOutcome
 qs_ticket_append(QsTicket ticket, const char *data, Size length)
 {
 	Slot	   *slot = &slots[QS_TICKET_SLOT(ticket)];
@@ -1084,9 +1133,13 @@ qs_ticket_append(QsTicket ticket, const char *data, Size length)
 		Size		n;
 
 		if (piece == NULL || piece->used == piece->room)
+		{
+			if (has_its_share(slot))
+				return QS_ANSWER_SHARE_FULL;
 			piece = add_piece(slot, piece);
+		}
 		if (piece == NULL)
-			return false;
+			return QS_ANSWER_MEMORY_FULL;
 		n = Min(length, piece->room - piece->used);
 		memcpy(piece->data + piece->used, data, n);
 		piece->used += n;
@@ -1094,7 +1147,7 @@ qs_ticket_append(QsTicket ticket, const char *data, Size length)
 		data += n;
 		length -= n;
 	}
-	return true;
+	return QS_ANSWERED;
 }
 
 void

@@ -24,6 +24,7 @@ typedef enum QsTicketOutcome
 	QS_TIMED_OUT,
 	QS_ANSWER_TOO_LARGE,		/* more than one answer may have */
 	QS_ANSWER_MEMORY_FULL,
+	QS_ANSWER_SHARE_FULL,		/* of it, what answers of tickets may have */
 	QS_WORKER_RESTARTED,
 	/* Found by the backend, without or instead of the worker: */
 	QS_NO_REQUEST_WORKER,
@@ -45,6 +46,7 @@ typedef struct QsTicketRequest
 	Size		body_length;
 	int			connect_timeout;	/* ms */
 	bool		read;			/* may be repeated */
+	bool		waited;			/* who submits it waits for it at once */
 	TimestampTz deadline;
 } QsTicketRequest;
 
@@ -171,8 +173,8 @@ extern bool qs_ticket_next_abandoned(QsTicket *ticket);
 extern bool qs_ticket_start(QsTicket ticket, QsTicketWork *work);
 extern void qs_ticket_forget_key(QsTicket ticket);
 
-/* Appends to the answer; false where memory is full.  Raises nothing. */
-extern bool qs_ticket_append(QsTicket ticket, const char *data, Size length);
+/* Appends to the answer; QS_ANSWERED, or why there is no room.  Raises nothing. */
+extern QsTicketOutcome qs_ticket_append(QsTicket ticket, const char *data, Size length);
 
 /* Gives back the memory of an answer that its owner will not get. */
 extern void qs_ticket_drop_answer(QsTicket ticket);

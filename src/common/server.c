@@ -353,6 +353,17 @@ is_given(List *given, const char *name)
 }
 
 static void
+require_url(List *given)
+{
+	if (!is_given(given, "url"))
+		ereport(ERROR,
+				(errcode(ERRCODE_FDW_OPTION_NAME_NOT_FOUND),
+				 errmsg("option \"url\" is missing"),
+				 errhint("%s", find_option("url", ForeignServerRelationId)->hint),
+				 errhidestmt(true)));
+}
+
+static void
 check_together(List *given)
 {
 	if (is_given(given, "api_key") && is_given(given, "api_key_file"))
@@ -377,6 +388,8 @@ qs_fdw_validator(PG_FUNCTION_ARGS)
 	foreach(lc, given)
 		check_option(lfirst_node(DefElem, lc), catalog);
 	check_together(given);
+	if (catalog == ForeignServerRelationId)
+		require_url(given);
 	PG_RETURN_VOID();
 }
 

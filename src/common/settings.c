@@ -116,7 +116,7 @@ qs_settings_define(void)
 							NULL, &qs_max_session_tickets,
 							256, 1, 65536, PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("qdrant_sync.limit_wait",
-							"Longest time that a request waits for a ticket or memory that others have.",
+							"Longest time that a request waits for a ticket, or for memory for itself, that others have.",
 							"Zero raises an error at once.",
 							&qs_limit_wait,
 							0, 0, INT_MAX, PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);

@@ -15,6 +15,7 @@
 #include "mirror/arguments.h"
 #include "mirror/select_list.h"
 
+#include "access/detoast.h"
 #include "lib/stringinfo.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -238,24 +239,42 @@ qs_arguments_text(const QsDefinition *definition)
 
 PG_FUNCTION_INFO_V1(qs_trigger_argument);
 
+/* No definition has as much, and parsing more could take all memory. */
+#define LONGEST_SHOWN (1024 * 1024)
+
+static Jsonb *
+shown_definition(Datum arguments)
+{
+	bytea	   *bytes;
+
+	if (toast_raw_datum_size(arguments) > LONGEST_SHOWN)
+		return NULL;
+	bytes = DatumGetByteaPP(arguments);
+	return qs_parse_json(pnstrdup(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
+}
+
 /*
  * Member of the definition in pg_trigger.tgargs, where each argument ends with a
- * zero byte: a text, or an object as JSON; NULL where it is neither or not there.
- * Text that is no JSON is no error: any owner could hide all mirrors with it.
+ * zero byte, or with a third argument of the object that is its member; NULL where
+ * that is no text.  Whatever the trigger has is no error: any owner could hide all
+ * mirrors with it.
  */
 Datum
 qs_trigger_argument(PG_FUNCTION_ARGS)
 {
-	bytea	   *arguments = PG_GETARG_BYTEA_PP(0);
-	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
-	Jsonb	   *object = qs_parse_json(pnstrdup(VARDATA_ANY(arguments), VARSIZE_ANY_EXHDR(arguments)));
+	Jsonb	   *definition = shown_definition(PG_GETARG_DATUM(0));
+	JsonbContainer *object = definition != NULL ? &definition->root : NULL;
 	JsonbValue	value;
 
-	if (object == NULL || !JB_ROOT_IS_OBJECT(object) ||
-		getKeyJsonValueFromContainer(&object->root, name, strlen(name), &value) == NULL)
-		PG_RETURN_NULL();
-	if (value.type == jbvBinary && JsonContainerIsObject(value.val.binary.data))
-		PG_RETURN_TEXT_P(cstring_to_text(JsonbToCString(NULL, value.val.binary.data, value.val.binary.len)));
+	for (int i = 1; i < PG_NARGS(); i++)
+	{
+		text	   *name = PG_GETARG_TEXT_PP(i);
+
+		if (object == NULL || !JsonContainerIsObject(object) ||
+			getKeyJsonValueFromContainer(object, VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name), &value) == NULL)
+			PG_RETURN_NULL();
+		object = value.type == jbvBinary ? value.val.binary.data : NULL;
+	}
 	if (value.type != jbvString)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(value.val.string.val, value.val.string.len));

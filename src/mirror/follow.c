@@ -4,7 +4,8 @@
  *		wishes to compare a table whose content a statement changed as a whole.
  *
  * Runs in sessions of a server that preloads the library, around every utility
- * statement that can concern a mirror.  What was is looked at before the
+ * statement that can concern a mirror, and DISCARD ALL, which also gives up the
+ * session's tickets.  What was is looked at before the
  * statement, while the catalogs still say it; what is written afterwards is
  * part of the statement's own transaction, so that a savepoint takes it back
  * with it.
@@ -15,6 +16,7 @@
 #include "qdrant_sync.h"
 #include "capture/armed.h"
 #include "capture/capture.h"
+#include "client/async.h"
 #include "mirror/arguments.h"
 #include "mirror/catalog.h"
 #include "mirror/follow.h"
@@ -525,6 +527,12 @@ follow_after(const Before *before)
 	}
 }
 
+static bool
+discards_all(const Node *statement)
+{
+	return IsA(statement, DiscardStmt) && ((const DiscardStmt *) statement)->target == DISCARD_ALL;
+}
+
 static void
 process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
@@ -540,6 +548,8 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	else
 		standard_ProcessUtility(pstmt, query, read_only_tree, context, params, environment,
 								dest, completion);
+	if (discards_all(pstmt->utilityStmt))
+		qs_async_forget_all();
 	follow_after(&before);
 }
 

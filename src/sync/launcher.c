@@ -626,6 +626,8 @@ qs_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	/* die() ends with an exit code of 1, after which the postmaster starts us again. */
 	pqsignal(SIGTERM, die);
+	/* There is no statement of ours to cancel. */
+	pqsignal(SIGINT, SIG_IGN);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	databases = hash_create("qdrant_sync databases", 32, &how, HASH_ELEM | HASH_BLOBS);

@@ -12,6 +12,7 @@
 #include "sync/owners_code.h"
 
 #include "access/xact.h"
+#include "tcop/tcopprot.h"
 #include "utils/timeout.h"
 
 /* Locks besides the table's are those of its indexes, held for DDL on them. */
@@ -36,6 +37,10 @@ static const char *const read_settings[] = {
 	"jit", "off",
 	NULL
 };
+
+/* Of the sync worker, whose handler of SIGINT looks at them. */
+static volatile sig_atomic_t in_time = false;
+static volatile sig_atomic_t cancelled = false;
 
 /*
  * In a security-restricted operation the owner's functions cannot change the role,
@@ -66,21 +71,34 @@ qs_owners_code_end(const QsOwnerScope *scope)
 	SetUserIdAndSecContext(scope->user, scope->security_context);
 }
 
+/* The time limit arrives as SIGINT, too. */
+void
+qs_owners_code_handle_cancel(SIGNAL_ARGS)
+{
+	if (!in_time)
+		return;
+	cancelled = true;
+	StatementCancelHandler(postgres_signal_arg);
+}
+
 /*
- * A timeout that fired too late to interrupt the read must not interrupt what
- * comes after it.
+ * What came too late to interrupt the work must not interrupt what comes after
+ * it.  In a session the user's own cancel may.
  */
 static void
-disarm_timeout(void)
+disarm(void)
 {
 	disable_timeout(STATEMENT_TIMEOUT, true);
-	if (get_timeout_indicator(STATEMENT_TIMEOUT, true))
+	in_time = false;
+	if (get_timeout_indicator(STATEMENT_TIMEOUT, true) || cancelled)
 		QueryCancelPending = false;
 }
 
 void
 qs_owners_code_in_time(void (*work) (void *arg), void *arg)
 {
+	cancelled = false;
+	in_time = true;
 	if (qs_row_timeout > 0)
 		enable_timeout_after(STATEMENT_TIMEOUT, qs_row_timeout);
 	PG_TRY();
@@ -89,7 +107,7 @@ qs_owners_code_in_time(void (*work) (void *arg), void *arg)
 	}
 	PG_FINALLY();
 	{
-		disarm_timeout();
+		disarm();
 	}
 	PG_END_TRY();
 }

@@ -28,4 +28,10 @@ extern void qs_owners_code_end(const QsOwnerScope *scope);
  */
 extern void qs_owners_code_in_time(void (*work) (void *arg), void *arg);
 
+/*
+ * The sync worker's handler of SIGINT: ends what runs under the time limit, as that
+ * does, and does nothing at any other time.
+ */
+extern void qs_owners_code_handle_cancel(SIGNAL_ARGS);
+
 #endif							/* QS_OWNERS_CODE_H */

@@ -12,6 +12,7 @@
 #include "mirror/servers_used.h"
 #include "sync/launcher.h"
 #include "sync/operation_sender.h"
+#include "sync/owners_code.h"
 #include "sync/task.h"
 
 #include "access/xact.h"
@@ -544,7 +545,7 @@ start(Oid database)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
-	pqsignal(SIGINT, StatementCancelHandler);
+	pqsignal(SIGINT, qs_owners_code_handle_cancel);
 	BackgroundWorkerUnblockSignals();
 	take_slot(database);
 	BackgroundWorkerInitializeConnectionByOid(database, InvalidOid, 0);

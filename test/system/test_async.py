@@ -305,6 +305,30 @@ def test_a_session_that_ends_takes_its_tickets_along(db, held, end):
     none_left(db)
 
 
+@pytest.mark.versions
+def test_discard_all_gives_up_the_sessions_tickets(db, held):
+    """As a pooler does between two clients: the next one finds none of the first one's."""
+    held.clear_faults()
+    done = db.one(TICKET)
+    assert db.one("SELECT qdrant_await_any(ARRAY[%s::bigint])", (done,)) == done
+    held.fault("hold", path_regex=POINTS)
+    running = db.one(TICKET)
+    held.wait_held(1)
+    with db.connect() as other:
+        kept = other.execute(TICKET).fetchone()[0]
+        for what in ("PLANS", "TEMP", "SEQUENCES"):
+            db.sql("DISCARD " + what)
+        assert db.one("SELECT qdrant_is_done(%s)", (running,)) is False
+        db.sql("DISCARD ALL")
+        gone(db, done)
+        gone(db, running)
+        db.sql("SET qdrant_sync.max_session_tickets = 1")
+        assert db.one("SELECT qdrant_cancel(%s)", (db.one(TICKET),)) is True
+        assert other.execute("SELECT qdrant_cancel(%s)", (kept,)).fetchone() == (True,)
+    none_left(db)
+    assert usage(db)["answer_bytes"] == 0
+
+
 def test_a_worker_that_ends_fails_what_was_under_way(db, held, cluster):
     ticket = db.one(TICKET)
     held.wait_held(1)
@@ -493,6 +517,62 @@ def test_sessions_wait_for_room_for_large_requests(db, held):
     hoarder.close()
     all_get_their_points(db, held, sessions)
     assert usage(db) == start
+
+
+@pytest.fixture
+def hoarder(db):
+    db.sql("DROP ROLE IF EXISTS async_hoarder")
+    db.sql("CREATE ROLE async_hoarder LOGIN")
+    yield "async_hoarder"
+    db.sql("DROP OWNED BY async_hoarder; DROP ROLE async_hoarder")
+
+
+FAT = "SELECT qdrant_query_async('x', '[1]', server => 'raw', \"timeout\" => '60s')"
+FAT_BODY = b'{"result":{"points":[{"id":1,"score":1,"payload":{"a":"' + b"y" * 90_000 + b'"}}]},"status":"ok","time":0}'
+
+
+def test_a_role_that_hoards_answers_leaves_room_for_others(db, raw, hoarder):  # noqa: F811
+    """Two of its sessions would fill the memory for answers; everybody else, and its own calls that wait, still have room."""
+    raw(FAT_BODY)
+    db.sql(f"GRANT USAGE ON FOREIGN SERVER raw TO {hoarder}")
+    memory = usage(db)["answer_memory"]
+    sessions = [db.connect(user=hoarder) for _ in range(2)]
+    for conn in sessions:
+        tickets = [t for (t,) in conn.execute(FAT + " FROM generate_series(1, 250)")]
+        db_done = "SELECT count(*) FROM qdrant_requests WHERE state IN ('queued', 'running')"
+        wait_until(lambda: db.one(db_done) == 0, 60, "all are done")
+        held = usage(db)["answer_bytes"]
+        # One session has half, and both together have three quarters, up to the answer that came last.
+        assert held <= (memory // 2 if conn is sessions[0] else memory * 3 // 4) + (1 << 18), (held, memory)
+        assert held >= memory * 45 // 100
+    with pytest.raises(psycopg.errors.OutOfMemory) as caught:
+        sessions[1].execute("SELECT * FROM qdrant_await_points(%s)", (tickets,))
+    assert "qdrant_requests" in caught.value.diag.message_hint
+    for conn in (db.conn, *sessions):
+        assert len(conn.execute("SELECT * FROM qdrant_query('x', '[1]', server => 'raw')").fetchall()) == 1
+    got = [t for (t,) in db.sql(FAT + " FROM generate_series(1, 20)")]
+    assert db.one("SELECT count(*) FROM qdrant_await_points(%s)", (got,)) == 20
+    for conn in sessions:
+        conn.close()
+    none_left(db)
+    assert usage(db)["answer_bytes"] == 0
+
+
+def test_one_large_answer_of_a_ticket_has_room(db, raw):  # noqa: F811
+    raw(b'{"result":{"points":[]},"x":"' + b"y" * (usage(db)["answer_memory"] // 2 - 1000) + b'","status":"ok","time":0}')
+    ticket = db.one(FAT)
+    assert db.one("SELECT qdrant_await(%s)", (ticket,)) == {"points": []}
+
+
+def test_an_answer_without_room_does_not_wait(db, raw):  # noqa: F811
+    """limit_wait is for requests: an answer that is on its way cannot wait."""
+    raw(FAT_BODY)
+    db.sql("SET qdrant_sync.limit_wait = '1h'")
+    tickets = [t for (t,) in db.sql(FAT + " FROM generate_series(1, 250)")]
+    e = error(db, "SELECT * FROM qdrant_await_points(%s)", (tickets,))
+    assert e.sqlstate == "53200"
+    db.conn.close()
+    none_left(db)
 
 
 # --- elsewhere ---

@@ -180,9 +180,13 @@ def test_an_empty_list_of_a_driver_retrieves_nothing(db, name):
     """psycopg sends [] as the text {}, which has no type of elements."""
     assert db.sql("SELECT * FROM qdrant_retrieve(%s, %s)", [name, []]) == []
     assert db.sql("SELECT * FROM qdrant_retrieve(%s, '{}'::jsonb)", [name]) == []
-    for filter in ('{"must": []}', '{"filter": {}}'):
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="ids"):
+    for filter in ('{"must": []}', '{"filter": {}}', '{"x": 1}'):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="ids: a JSON object is no id") as caught:
             db.sql("SELECT * FROM qdrant_retrieve(%s, %s)", [name, filter])
+        assert "filter" not in caught.value.diag.message_hint
+    with pytest.raises(psycopg.errors.DatatypeMismatch) as caught:
+        db.sql("SELECT * FROM qdrant_retrieve(%s, true)", [name])
+    assert "filter" not in caught.value.diag.message_hint
 
 
 def test_an_id_beyond_bigint_is_an_id_everywhere(db, name):
@@ -198,9 +202,11 @@ def test_an_id_beyond_bigint_is_an_id_everywhere(db, name):
 
 @pytest.mark.parametrize("value", ["1.5", "1.0", "-1::numeric", f"{GREATEST + 1}", "'NaN'::numeric"])
 def test_a_number_that_is_no_id_is_still_no_query(db, name, value):
-    for call in (f"* FROM qdrant_query('{name}', {value})", f"qdrant_has_id({value})"):
-        with pytest.raises(psycopg.errors.DatatypeMismatch, match="type numeric cannot be"):
-            db.sql("SELECT " + call)
+    with pytest.raises(psycopg.errors.InvalidParameterValue, match="query .* is not the id of a point") as caught:
+        db.sql(f"SELECT * FROM qdrant_query('{name}', {value})")
+    assert "A vector is an array" in caught.value.diag.message_hint
+    with pytest.raises(psycopg.errors.DatatypeMismatch, match="type numeric cannot be"):
+        db.sql(f"SELECT qdrant_has_id({value})")
 
 
 def test_a_batch_size_that_is_null_is_the_default(db, front, name):

@@ -136,6 +136,66 @@ def test_sample_gives_any_points(db, name):
     assert len({id for id, in rows}) == 4
 
 
+MISSPELT = {
+    "a filter": ({"query_filter": {}}, "query_filter", '"filter"'),
+    "parameters": ({"search_params": {}}, "search_params", '"params"'),
+    "a vector": ({"vector_name": "d"}, "vector_name", "using"),
+    "in parameters": ({"params": {"ef": 1}}, "ef", "hnsw_ef"),
+    "in quantization": ({"params": {"quantization": {"rescored": True}}}, "rescored", "rescore"),
+    "in acorn": ({"params": {"acorn": {"enabled": True}}}, "enabled", "enable"),
+    "in lookup_from": ({"lookup_from": {"collection": "c", "using": "v"}}, "using", "vector"),
+    "in a prefetch": ({"prefetch": {"query": [1, 0], "query_filter": {}}}, "query_filter", '"filter"'),
+    "in one of several": ({"prefetch": [{"query": [1, 0]}, {"query": [1, 0], "k": 3}]}, "k", "limit"),
+    "in a nested one": ({"prefetch": [{"prefetch": {"prefetch": [{"with_payload": True}]}}]}, "with_payload", "using"),
+}
+
+
+@pytest.mark.parametrize("kind", MISSPELT)
+def test_a_misspelt_member_is_refused_as_by_the_official_client(db, name, kind):
+    """Qdrant ignores it, and gives unfiltered points."""
+    member, misspelt, known = MISSPELT[kind]
+    db.sql("CREATE TABLE things (id int PRIMARY KEY, v real[]); INSERT INTO things VALUES (1, '{1,0}')")
+    db.sql("SELECT qdrant_mirror('things', collection => %s)", [db.collection("things")])
+    assert db.wait("things")
+    request = {"query": [1, 0], "using": "d", **member}
+    with pytest.raises(ValueError):
+        models.QueryRequest.model_validate(request)
+    calls = [(f"qdrant_query_batch_points{twin}(%s, %s)", [name, Jsonb([{"query": 1, "using": "d"}, request])])
+             for twin in ("", "_async")]
+    (rest, value), = member.items()
+    if rest in ARGUMENTS:
+        calls += [(f"qdrant_query_points{twin}(%s, '[1,0]', {ARGUMENTS[rest]} => %s)", [name, Jsonb(value)])
+                  for twin in ("", "_async")]
+        calls += [(f"qdrant_query_points_groups{twin}(%s, 'n', '[1,0]', {ARGUMENTS[rest]} => %s)", [name, Jsonb(value)])
+                  for twin in ("", "_async")]
+        calls.append((f"qdrant_search(NULL::things, '[1,0]', {rest} => %s)", [Jsonb(value)]))
+    if rest == "params":
+        calls += [(f"qdrant_query{twin}(%s, '[1,0]', params => %s)", [name, Jsonb(value)]) for twin in ("", "_async")]
+    for call, params in calls:
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match=f'has no member "{misspelt}"') as caught:
+            db.sql("SELECT * FROM " + call, params)
+        assert known in caught.value.diag.message_hint
+
+
+def test_every_member_that_the_official_client_knows_is_sent(db, front, name):
+    params = {"hnsw_ef": 1, "exact": False, "indexed_only": False, "idf": "global", "acorn": {"enable": True, "max_selectivity": 0.4},
+              "quantization": {"ignore": False, "rescore": True, "oversampling": 2.0}}
+    assert set(params) == set(models.SearchParams.model_fields)
+    prefetch = {"prefetch": None, "query": [1, 0], "using": "d", "filter": {}, "params": params, "score_threshold": 0,
+                "limit": 3, "lookup_from": {"collection": name, "vector": "d", "shard_key": None}}
+    assert set(prefetch) == set(models.Prefetch.model_fields)
+    request = {**prefetch, "prefetch": {**prefetch, "prefetch": [prefetch]}, "offset": 0, "with_payload": True,
+               "with_vector": False, "shard_key": None}
+    assert set(request) == set(models.QueryRequest.model_fields)
+    assert len(db.sql("SELECT * FROM qdrant_query_batch_points(%s, %s)", [name, Jsonb([request])])) == 3
+
+
+def test_a_lookup_that_is_null_is_refused(db, name):
+    for function in ("qdrant_query_points(%s, 1, 'd'", "qdrant_query_points_groups(%s, 'n', 1, 'd'"):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match='"lookup_from" is not a JSON object'):
+            db.sql(f"SELECT * FROM {function}, lookup_from => 'null')", [name])
+
+
 @pytest.mark.faults
 @pytest.mark.parametrize("query", [{"text": "shoe", "model": "openai/text-embedding-3-small", "options": {"k": 1}},
                                    {"image": "https://example.com/a.png", "model": "jinaai/jina-clip-v2"},

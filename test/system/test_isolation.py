@@ -165,6 +165,41 @@ def test_endless_expression_of_one_owner_stops_only_itself(db):
     bad.converged(payload={"id": "id", "title": "title", "n": "n", "slow": "n"})
 
 
+def test_cancel_ends_a_read_and_no_worker(cluster, db):
+    """pg_cancel_backend of a process of ours: the read of a row is ended, as by its time limit; else nothing happens."""
+    items = Items(db, mirror=False)
+    db.sql("""CREATE FUNCTION endless(integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS
+              $$ BEGIN WHILE $1 = 13 LOOP PERFORM pg_catalog.pg_sleep(0.01); END LOOP; RETURN $1; END $$""")
+    items.mirror(payload="id, title, n, endless(n) AS slow")
+    items.insert(1, 5)
+    items.converged(payload={"id": "id", "title": "title", "n": "n", "slow": "n"})
+    ours = "SELECT kind, pid FROM qdrant_workers WHERE database IS NULL OR database = current_database() ORDER BY kind"
+    before = db.sql(ours)
+    assert [kind for kind, _ in before] == ["launcher", "request", "sync"]
+    pid = before[2][1]
+    for _ in range(3):
+        db.sql(f"SELECT pg_cancel_backend(pid) FROM ({ours}) w")
+        assert db.one("SELECT qdrant_info()")["title"]
+        items.insert(db.one("SELECT max(id) + 1 FROM items"))
+        assert items.wait()
+    cluster.reload({"qdrant_sync.row_timeout": "0"})
+    try:
+        # The launcher has had its turn when it has started the worker of another database.
+        other = new_extension_db(cluster, db.front)
+        wait_until(lambda: db.sql("SELECT 1 FROM qdrant_workers WHERE database = %s AND pid IS NOT NULL", (other.name,)), 30)
+        other.drop()
+        db.sql("UPDATE items SET n = 13 WHERE id = 3")
+        wait_until(lambda: db.one("SELECT wait_event FROM pg_stat_activity WHERE pid = %s", (pid,)) == "PgSleep", 30,
+                   "the row is being read")
+        wait_until(lambda: db.one("SELECT pg_cancel_backend(%s)", (pid,)) and "3" in items.dead_letters(), 30,
+                   lambda: f"the row is named: {items.dead_letters()}")
+    finally:
+        cluster.reload({"qdrant_sync.row_timeout": "1s"})
+    db.sql("UPDATE items SET n = 1 WHERE id = 3")
+    items.converged(payload={"id": "id", "title": "title", "n": "n", "slow": "n"})
+    assert db.sql(ours) == before
+
+
 def test_row_that_divides_by_zero_is_its_own_dead_letter(db):
     items = Items(db, mirror=False, payload="id, title, n, 100 / (n - 5) AS share")
     db.sql(f"INSERT INTO items SELECT i, 'x', CASE i WHEN 7 THEN 5 ELSE 3 END, {VECTOR.format('i')} "

@@ -407,14 +407,15 @@ def test_answers_that_are_not_qdrants(db, raw, body, error):
 
 
 @pytest.mark.parametrize("status,sqlstate", [
-    ("301 Moved", "58000"), ("400 Bad Request", "22023"), ("401 Unauthorized", "28000"), ("403 Forbidden", "42501"),
+    ("301 Moved", "58000"), ("304 Not Modified", "58000"), ("400 Bad Request", "22023"), ("401 Unauthorized", "28000"), ("403 Forbidden", "42501"),
     ("404 Not Found", "42704"), ("408 Timeout", "58000"), ("409 Conflict", "42710"), ("422 Unprocessable", "22023"),
     ("429 Too Many", "57P03"), ("500 Error", "58000"), ("503 Unavailable", "57P03"), ("507 Full", "58000")])
 def test_statuses_and_their_errors(db, raw, status, sqlstate):
     raw(json.dumps({"status": {"error": "what Qdrant says"}, "time": 0}).encode(), status)
-    with pytest.raises(psycopg.Error, match="what Qdrant says") as caught:
+    with pytest.raises(psycopg.Error, match="HTTP status 304" if status.startswith("304") else "what Qdrant says") as caught:
         db.sql("SELECT * FROM qdrant_query('x', '[1]', server => 'raw')")
     assert caught.value.sqlstate == sqlstate
+    assert ("Redirects" in (caught.value.diag.message_hint or "")) == status.startswith("301")
     assert f"HTTP status {status[:3]}" in caught.value.diag.message_detail
 
 

@@ -745,6 +745,72 @@ def test_no_key_is_left_in_shared_memory_after_it_was_exchanged(db, front, files
 
 
 @faults
+def test_a_server_needs_a_url(db):
+    with refused("HV00J", 'option "url" is missing'):
+        db.sql("CREATE SERVER nowhere FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (timeout '5s')")
+    with refused("HV00J", 'option "url" is missing'):
+        db.sql("ALTER SERVER qdrant OPTIONS (DROP url)")
+    db.sql("ALTER SERVER qdrant OPTIONS (ADD timeout '5s')")
+    db.sql("ALTER SERVER qdrant VERSION '2'")
+
+
+# --- what the views show ---
+
+VIEWS = ("mirrors", "backfills", "outboxes", "verifications", "dead_letters", "workers", "requests", "request_usage",
+         "uploads", "operations")
+
+FORGED = [
+    "no JSON", "", "{", '"x"', "7", "null", "[]", "{}", '{"version":1,"rebuild":"{bad"}', '{"version":1,"rebuild":"7"}',
+    '{"rebuild":{"server":7,"collection":[]}}', '{"rebuild":[{"server":"s"}]}', '{"rebuild":{"server":{"server":"s"}}}',
+    '{"server":7,"collection":{}}', '{"server":"\\u0000","collection":"c"}', '{"server":"a\\000b"}', '{"version":1e999999}',
+    '{"server":"\\ud800"}', "[" * 100_000, '{"rebuild":' * 50_000, '{"rebuild":{"server":"' + "s" * 900_000 + '"}}',
+    "[" + "1," * 3_000_000 + "1]", '{"server":"' + "s" * 3_000_000 + '"}',
+]
+
+
+def test_a_forged_trigger_hides_nothing_from_the_views(db, role):
+    """EXECUTE on the trigger's function is everybody's, and so is what its arguments say."""
+    db.sql("CREATE TABLE good (id int PRIMARY KEY, v real[]); INSERT INTO good VALUES (1, '{1}')")
+    db.sql("SELECT qdrant_mirror('good', collection => %s)", [db.collection("good")])
+    db.sql(f"GRANT CREATE ON SCHEMA public TO {role}")
+    with contextlib.closing(db.connect(user=role)) as conn:
+        for n, text in enumerate(FORGED):
+            conn.execute(f"CREATE TABLE forged_{n} (id int PRIMARY KEY, v real[])")
+            conn.execute(sql.SQL("CREATE TRIGGER q AFTER INSERT ON {} FOR EACH ROW EXECUTE FUNCTION qdrant_internal.capture({})")
+                         .format(sql.Identifier(f"forged_{n}"), sql.Literal(text)))
+        conn.execute("CREATE TABLE bare (id int PRIMARY KEY, v real[])")
+        conn.execute("CREATE TRIGGER q AFTER INSERT ON bare FOR EACH ROW EXECUTE FUNCTION qdrant_internal.capture()")
+        for reader in (db.conn, conn):
+            for view in VIEWS:
+                reader.execute(f"SELECT * FROM qdrant_{view}").fetchall()
+    assert db.sql("SELECT source::text FROM qdrant_mirrors WHERE state <> 'restored'") == [("good",)]
+    assert db.one("SELECT count(*) FROM qdrant_mirrors WHERE state = 'restored'") >= len(FORGED)
+
+
+def test_views_show_no_value_of_a_row_that_row_security_hides(db, role):
+    """An error may quote one, and so may the key of a dead letter."""
+    db.sql("CREATE TABLE secrets (id int PRIMARY KEY, pin text, v real[])")
+    db.sql("CREATE FUNCTION number(text) RETURNS integer IMMUTABLE LANGUAGE sql AS 'SELECT $1::integer'")
+    db.sql("SELECT qdrant_mirror('secrets', payload => 'number(pin) AS pin', collection => %s)", [db.collection("secrets")])
+    db.sql("INSERT INTO secrets VALUES (1, '7', '{1}'), (2, 'PINCODE1234', '{1}')")
+    assert db.wait("secrets")
+    db.sql("UPDATE qdrant_internal.progress SET error = 'PINCODE1234 is no number', error_at = now()")
+    db.sql(f"GRANT SELECT ON secrets TO {role}")
+
+    def shown(conn):
+        return (conn.execute("SELECT key FROM qdrant_dead_letters").fetchall(),
+                conn.execute("SELECT last_error FROM qdrant_mirrors").fetchone()[0],
+                any("PINCODE" in str(conn.execute(f"SELECT * FROM qdrant_{view}").fetchall()) for view in VIEWS))
+    with contextlib.closing(db.connect(user=role)) as conn:
+        everything = ([("2",)], "PINCODE1234 is no number", True)
+        assert shown(conn) == everything
+        db.sql("ALTER TABLE secrets ENABLE ROW LEVEL SECURITY; CREATE POLICY one ON secrets USING (id = 1)")
+        assert shown(conn) == ([], None, False)
+        conn.execute("SET row_security = off")
+        assert shown(conn) == ([], None, False)
+        assert shown(db.conn) == everything
+
+
 def test_a_key_is_in_no_log_and_no_view(db, recorder):
     """What PostgreSQL itself logs of a statement is another matter: see doc/security.md."""
     key = "Key-That-Is-Looked-For-" + os.urandom(8).hex()

@@ -204,6 +204,13 @@ def test_settings_of_the_session_change_the_query_and_not_the_points(db, front, 
         "days": "[2026-11-02,2026-11-03)"}
 
 
+@pytest.mark.parametrize("query", ["", "  ", ";", "-- nothing"])
+def test_an_empty_query_is_named(db, target, query):
+    with pytest.raises(psycopg.errors.SyntaxError, match="query is empty") as caught:
+        upload(db.conn, target, query)
+    assert "SELECT" in caught.value.diag.message_hint
+
+
 def test_upload_within_the_query_of_an_upload(db, front, target):
     inner = ROWS.format(3).replace("'", "''")
     assert upload(db.conn, target, f"SELECT 100 + qdrant_upload('{target}', '{inner}') AS id, '[1, 2, 3, 4]' AS vector") == 1
