@@ -283,7 +283,7 @@ SELECT t.tgrelid::regclass,
 	qdrant_internal.trigger_argument(t.tgargs, 'server'), qdrant_internal.trigger_argument(t.tgargs, 'collection'),
 	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_trigger t
-WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND t.tgparentid = 0
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc::oid AND NOT t.tgisinternal AND t.tgparentid = 0::oid
 	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT')
 UNION ALL
@@ -292,7 +292,7 @@ SELECT t.tgrelid::regclass, r.server, qdrant_internal.trigger_argument(t.tgargs,
 	'restored', NULL, NULL, 0, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
 FROM pg_catalog.pg_trigger t,
 	LATERAL (SELECT qdrant_internal.trigger_argument(t.tgargs, 'rebuild', 'server') AS server) r
-WHERE t.tgfoid = 'qdrant_internal.capture'::regproc AND NOT t.tgisinternal AND r.server IS NOT NULL
+WHERE t.tgfoid = 'qdrant_internal.capture'::regproc::oid AND NOT t.tgisinternal AND r.server IS NOT NULL
 	AND NOT EXISTS (SELECT FROM qdrant_internal.mirror m WHERE m.relid = t.tgrelid AND NOT m.dropped)
 	AND pg_catalog.has_table_privilege(t.tgrelid, 'SELECT');
 GRANT SELECT ON qdrant_mirrors TO PUBLIC;

@@ -258,12 +258,16 @@ def test_no_operator_of_a_callers_schema_makes_a_point(db):
 
 def test_no_operator_of_the_schema_gets_into_a_view(cluster):
     """One for just these types goes before the usual ones, when the extension is made in a schema where others may create."""
+    operators = {"/ (double precision, bigint)": "double precision", "= (oid, regproc)": "boolean", "= (oid, integer)": "boolean"}
     cluster.createdb("planted")
     try:
-        cluster.sql("""CREATE FUNCTION planted(double precision, bigint) RETURNS double precision LANGUAGE sql AS 'SELECT 0.0';
-            CREATE OPERATOR / (LEFTARG = double precision, RIGHTARG = bigint, FUNCTION = planted);
-            CREATE EXTENSION qdrant_sync""", dbname="planted")
-        # Nothing depends on it.
-        cluster.sql("DROP OPERATOR / (double precision, bigint)", dbname="planted")
+        for operator, result in operators.items():
+            left, right = operator[3:-1].split(", ")
+            cluster.sql(f"""CREATE FUNCTION planted({left}, {right}) RETURNS {result} LANGUAGE sql AS 'SELECT NULL::{result}';
+                CREATE OPERATOR {operator[0]} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = planted)""", dbname="planted")
+        cluster.sql("CREATE EXTENSION qdrant_sync", dbname="planted")
+        # Nothing depends on them.
+        for operator in operators:
+            cluster.sql(f"DROP OPERATOR {operator}", dbname="planted")
     finally:
         cluster.dropdb("planted")
