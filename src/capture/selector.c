@@ -21,6 +21,7 @@
 #define ID_DETAIL "An id is an integer from 0 to 2^64 - 1 or a UUID."
 #define SELECTOR_HINT "Points are named by an id or an array of ids, by a filter such as " \
 	"{\"must\": [...]}, or by {\"points\": [...]} or {\"filter\": {...}}."
+#define IDS_HINT "Points are named here by an id or an array of ids."
 
 static QS_NORETURN void
 refuse(const char *where, const char *what)
@@ -281,6 +282,11 @@ is_array_text(const char *text)
 		return false;
 	if (*c != '"')
 		return true;
+	if (selector->only_ids)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s: a JSON object is no id", where),
+				 errhint(IDS_HINT)));
 	for (c++; *c != '\0' && *c != '"'; c++)
 	{
 		if (*c == '\\' && c[1] != '\0')
@@ -317,12 +323,12 @@ read_text(QsSelector *selector, const char *where, char *text)
 /* ---- the argument ---- */
 
 static QS_NORETURN void
-refuse_type(const char *where, Oid type)
+refuse_type(const QsSelector *selector, const char *where, Oid type)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_DATATYPE_MISMATCH),
 			 errmsg("type %s of %s cannot name points", format_type_be(type), where),
-			 errhint(SELECTOR_HINT)));
+			 selector->only_ids ? errhint(IDS_HINT) : errhint(SELECTOR_HINT)));
 	pg_unreachable();
 }
 
@@ -345,7 +351,7 @@ read_typed(QsSelector *selector, const char *where, Datum value, Oid type)
 	else if (OidIsValid(element) && is_id_type(getBaseType(element)))
 		add_array(&selector->ids, where, DatumGetArrayTypeP(value));
 	else
-		refuse_type(where, type);
+		refuse_type(selector, where, type);
 }
 
 static void

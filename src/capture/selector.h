@@ -13,7 +13,7 @@ typedef struct QsSelector
 	char	   *filter;			/* JSON; NULL: ids are meant */
 	StringInfoData ids;			/* JSON, with a comma between two; may be empty */
 	char	   *shard_key;		/* JSON, of the forms that have it inside; NULL: none */
-	bool		only_ids;		/* {} is an empty array, since the caller refuses filters */
+	bool		only_ids;		/* no object, but {}, which is an empty array */
 } QsSelector;
 
 /*
@@ -23,7 +23,7 @@ typedef struct QsSelector
 extern void qs_selector_read(FunctionCallInfo fcinfo, int argno, const char *name,
 							 QsSelector *selector);
 
-/* The same where the caller refuses filters: {} is an empty array then. */
+/* The same where only ids may stand: of objects only {}, which is an empty array. */
 extern void qs_selector_read_ids(FunctionCallInfo fcinfo, int argno, const char *name,
 								 QsSelector *selector);
 

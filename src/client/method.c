@@ -151,11 +151,10 @@ add_ids(Building *b, const QsMethodArgument *argument)
 	QsSelector	ids;
 
 	qs_selector_read_ids(b->fcinfo, argument->argno, argument->key, &ids);
-	if (ids.filter != NULL || (one && (ids.ids.len == 0 || strchr(ids.ids.data, ',') != NULL)))
+	if (one && (ids.ids.len == 0 || strchr(ids.ids.data, ',') != NULL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 one ? errmsg("argument \"%s\" is not the id of one point", argument->key) :
-				 errmsg("argument \"%s\" is not an array of ids", argument->key)));
+				 errmsg("argument \"%s\" is not the id of one point", argument->key)));
 	qs_body_key(&b->body, argument->key);
 	appendStringInfo(&b->body, one ? "%s" : "[%s]", ids.ids.data);
 }

@@ -180,9 +180,13 @@ def test_an_empty_list_of_a_driver_retrieves_nothing(db, name):
     """psycopg sends [] as the text {}, which has no type of elements."""
     assert db.sql("SELECT * FROM qdrant_retrieve(%s, %s)", [name, []]) == []
     assert db.sql("SELECT * FROM qdrant_retrieve(%s, '{}'::jsonb)", [name]) == []
-    for filter in ('{"must": []}', '{"filter": {}}'):
-        with pytest.raises(psycopg.errors.InvalidParameterValue, match="ids"):
+    for filter in ('{"must": []}', '{"filter": {}}', '{"x": 1}'):
+        with pytest.raises(psycopg.errors.InvalidParameterValue, match="ids: a JSON object is no id") as caught:
             db.sql("SELECT * FROM qdrant_retrieve(%s, %s)", [name, filter])
+        assert "filter" not in caught.value.diag.message_hint
+    with pytest.raises(psycopg.errors.DatatypeMismatch) as caught:
+        db.sql("SELECT * FROM qdrant_retrieve(%s, true)", [name])
+    assert "filter" not in caught.value.diag.message_hint
 
 
 def test_an_id_beyond_bigint_is_an_id_everywhere(db, name):
