@@ -195,7 +195,7 @@ check_body(const char *where, const Kind *kind, JsonbContainer *body, QsPointsCh
 	if (kind->needs & NEEDS_VECTOR)
 		check_names(where, body, "vector", false);
 	if (member(body, "shard_key") != NULL)
-		qs_json_check_value(psprintf("%s: \"shard_key\"", where), member(body, "shard_key"));
+		qs_check_shard_key(psprintf("%s: \"shard_key\"", where), member(body, "shard_key"));
 	if (member(body, "update_filter") != NULL)
 		qs_check_filter(where, object_member(where, body, "update_filter"));
 }

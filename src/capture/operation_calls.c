@@ -136,17 +136,14 @@ static void
 add_shard_key(StringInfo members, FunctionCallInfo fcinfo, int n)
 {
 	Jsonb	   *value;
-	JsonbValue *scalar;
+	JsonbValue	selector = {.type = jbvBinary};
 
 	if (PG_ARGISNULL(n))
 		return;
 	value = PG_GETARG_JSONB_P(n);
-	scalar = JB_ROOT_IS_SCALAR(value) ? getIthJsonbValueFromContainer(&value->root, 0) : NULL;
-	if (scalar != NULL && scalar->type != jbvNumeric && scalar->type != jbvString)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("shard_key_selector must be an integer, a string, or an array or object of them")));
-	qs_json_check("shard_key_selector", &value->root);
+	selector.val.binary.data = &value->root;
+	selector.val.binary.len = VARSIZE(value) - VARHDRSZ;
+	qs_check_shard_key("shard_key_selector", &selector);
 	add_jsonb(members, "shard_key", value);
 }
 

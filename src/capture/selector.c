@@ -188,6 +188,54 @@ qs_check_filter(const char *where, JsonbContainer *filter)
 	qs_json_check(where, filter);
 }
 
+static bool
+is_shard_key(const JsonbValue *value)
+{
+	char	   *text;
+
+	if (value->type != jbvNumeric)
+		return value->type == jbvString;
+	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	return qs_is_unsigned_integer(text, (int) strlen(text));
+}
+
+static bool
+is_shard_key_member(JsonbContainer *object, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(object, name, strlen(name), NULL);
+
+	return value != NULL && is_shard_key(value);
+}
+
+static bool
+is_shard_key_selector(const JsonbValue *value)
+{
+	JsonbContainer *inside = value->type == jbvBinary ? value->val.binary.data : NULL;
+
+	if (inside == NULL)
+		return is_shard_key(value);
+	if (JsonContainerIsObject(inside))
+		return JsonContainerSize(inside) == 2 && is_shard_key_member(inside, "target") &&
+			is_shard_key_member(inside, "fallback");
+	for (int i = 0; i < JsonContainerSize(inside); i++)
+	{
+		if (!is_shard_key(getIthJsonbValueFromContainer(inside, i)))
+			return false;
+	}
+	return true;
+}
+
+void
+qs_check_shard_key(const char *where, JsonbValue *value)
+{
+	qs_json_check_value(where, value);
+	if (!is_shard_key_selector(value))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s selects no shards", where),
+				 errhint("It is a string, an integer from 0 on, an array of them, or {\"target\": ..., \"fallback\": ...}.")));
+}
+
 static char *
 json_of(JsonbValue *value)
 {
@@ -211,7 +259,7 @@ read_named(QsSelector *selector, const char *where, JsonbContainer *object)
 		refuse(where, "there is either \"points\" or \"filter\", and at most a \"shard_key\" beside it");
 	if (has_key && shard_key.type != jbvNull)
 	{
-		qs_json_check_value(psprintf("%s: \"shard_key\"", where), &shard_key);
+		qs_check_shard_key(psprintf("%s: \"shard_key\"", where), &shard_key);
 		selector->shard_key = json_of(&shard_key);
 	}
 	if (has_points)
@@ -234,6 +282,11 @@ read_object(QsSelector *selector, const char *where, Jsonb *object)
 
 	if (selector->only_ids && JB_ROOT_COUNT(object) == 0)
 		return;
+	if (selector->only_ids)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s: a JSON object is no id", where),
+				 errhint(IDS_HINT)));
 	if (getKeyJsonValueFromContainer(&object->root, "points", 6, &value) != NULL ||
 		getKeyJsonValueFromContainer(&object->root, "filter", 6, &value) != NULL)
 	{
@@ -282,11 +335,6 @@ is_array_text(const char *text)
 		return false;
 	if (*c != '"')
 		return true;
-	if (selector->only_ids)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s: a JSON object is no id", where),
-				 errhint(IDS_HINT)));
 	for (c++; *c != '\0' && *c != '"'; c++)
 	{
 		if (*c == '\\' && c[1] != '\0')

@@ -33,6 +33,9 @@ extern void qs_check_id_list(const char *where, JsonbContainer *list);
 /* ERROR 22023 unless it has the shape of a filter; where begins the message. */
 extern void qs_check_filter(const char *where, JsonbContainer *filter);
 
+/* ERROR 22023 unless it selects shards, by a key, several, or one and another in its place. */
+extern void qs_check_shard_key(const char *where, JsonbValue *value);
+
 /*
  * Writes {"points":[…]…} in bodies of about a megabyte, or one {"filter":…}.
  * after is what the object has besides, such as ,"payload":{}, without the brace

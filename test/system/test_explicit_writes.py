@@ -261,6 +261,12 @@ REFUSED = [
     ("qdrant_delete('c', true)", "42804", "type boolean of points_selector"),
     ("qdrant_delete('c', ARRAY[0.5]::real[])", "42804", "type real\\[\\] of points_selector"),
     ("qdrant_delete('c', 1, shard_key_selector => 'true')", "22023", "shard_key_selector"),
+    *[(f"qdrant_delete('c', 1, shard_key_selector => '{wrong}')", "22023", "shard_key_selector selects no shards")
+      for wrong in ("{}", "[null]", "[{}]", '{"must": 5}', '{"target": "a"}', '{"target": "a", "fallback": null}',
+                    '{"target": "a", "fallback": "b", "x": 1}', "null", "-1", "1.5", "[[1]]")],
+    ("qdrant_delete('c', '{\"points\": [1], \"shard_key\": {}}')", "22023", "points_selector: \"shard_key\" selects no shards"),
+    ("qdrant_batch_update_points('c', '[{\"delete\": {\"points\": [1], \"shard_key\": [true]}}]')", "22023",
+     "\"shard_key\" selects no shards"),
     ("qdrant_clear_payload('c', '[null]'::json)", "22023", "points_selector, element 1"),
     ("qdrant_set_payload('c', '[]', 1)", "22023", "payload must be a JSON object"),
     ("qdrant_set_payload('c', NULL, 1)", "22004", 'argument "payload" must not be NULL'),
@@ -703,6 +709,7 @@ def test_shard_key_and_filters_are_in_every_request(db, front, target):
             "qdrant_upsert(%s, '[{\"id\": 1, \"vector\": [1, 1, 1, 1]}]', shard_key_selector => '\"k\"', update_filter => '{\"must\": []}')",
             "qdrant_update_vectors(%s, '[{\"id\": 1, \"vector\": [1, 1, 1, 1]}]', shard_key_selector => '7', update_filter => '{\"must\": []}')",
             "qdrant_delete(%s, 9, shard_key_selector => '[\"a\", 2]')",
+            "qdrant_delete(%s, 9, shard_key_selector => '{\"target\": \"a\", \"fallback\": 3}')",
             "qdrant_delete(%s, '{\"points\": [9], \"shard_key\": \"inside\"}')",
             "qdrant_clear_payload(%s, 1, shard_key_selector => '\"k\"')",
             "qdrant_delete_vectors(%s, '{\"\"}', 1, shard_key_selector => '\"k\"')",
@@ -712,9 +719,9 @@ def test_shard_key_and_filters_are_in_every_request(db, front, target):
         db.sql(f"SELECT {statement}", (target,))
     wait_until(lambda: len(writes(front, target, since)) >= 9, what="nine requests")
     bodies = [json.loads(entry["body"]) for entry in writes(front, target, since)]
-    assert [body["shard_key"] for body in bodies] == ["k", 7, ["a", 2], "inside", "k", "k", "k", "k", "k"]
+    assert [body["shard_key"] for body in bodies] == ["k", 7, ["a", 2], {"target": "a", "fallback": 3}, "inside", "k", "k", "k", "k", "k"]
     assert [body.get("update_filter") for body in bodies[:2]] == [{"must": []}, {"must": []}]
-    assert bodies[6]["key"] == '"a b"' and bodies[8]["keys"] == ['"a b"']
+    assert bodies[7]["key"] == '"a b"' and bodies[9]["keys"] == ['"a b"']
 
 
 def test_both_shard_keys_are_refused(idle):
