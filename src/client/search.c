@@ -20,6 +20,7 @@
 #include "client/hits.h"
 #include "client/live_rows.h"
 #include "client/query_argument.h"
+#include "client/query_members.h"
 #include "client/query_object.h"
 #include "client/request.h"
 #include "client/rights.h"
@@ -303,12 +304,8 @@ check_query(Search *search)
 	Jsonb	   *object = search->query.kind == QS_QUERY_OBJECT ?
 		qs_query_argument_object(fcinfo, ARG_QUERY) : NULL;
 
-	/* JSON null would be no lookup, and an id then one of this table's. */
-	if (lookup_from != NULL && !JB_ROOT_IS_OBJECT(lookup_from))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("argument \"lookup_from\" is not a JSON object"),
-				 errhint("It is {\"collection\": \"...\", \"vector\": \"...\"}.")));
+	if (lookup_from != NULL)
+		qs_check_query_members("lookup_from", lookup_from);
 	if (qs_row_security_applies(search->mirror->relid))
 		qs_check_tells_nothing(search->mirror, object, qs_argument_jsonb(fcinfo, ARG_PARAMS),
 							   prefetch != NULL, lookup_from != NULL);
