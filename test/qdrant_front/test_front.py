@@ -550,13 +550,14 @@ def test_a_request_in_limbo_wins_unless_its_alias_is_gone(front, kind, fenced):
     assert get(front, 1)["v"] == ("new" if fenced else "old")
 
 
-def test_a_reset_drops_what_was_not_read(front):
+def test_a_reset_drops_a_request_that_is_not_whole(front):
+    """One byte is missing: how much of the rest had arrived is the kernel's matter, which keeps it beyond a reset."""
     make(front)
     front.fault("stall", method="PUT", times=1)
     sock = connect(front)
     body = upsert_body([point(1, fill="x" * MB)])
     request = raw_request("PUT", "/collections/c/points?wait=true", body)
-    sock.sendall(request)
+    sock.sendall(request[:-1])
     front.wait_held()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
