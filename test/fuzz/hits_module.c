@@ -124,7 +124,7 @@ qs_async_submit(const QsRequest *request, QsAnswerKind kind)
 }
 
 void
-qs_check_not_mirrored(const QsServer *of, const char *collection)
+qs_check_alias_actions(const QsServer *of, Jsonb *actions)
 {
 }
 
