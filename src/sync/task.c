@@ -592,10 +592,18 @@ passes(int sqlerrcode)
 		ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION;
 }
 
+/* Its new name comes with a reload; one that is missing twice is gone. */
+static bool
+is_being_renamed(const QsTask *task)
+{
+	return task->endpoint->no_such_server && !task->server_missing;
+}
+
 static void
 prepare_later(QsTask *task, const char *error)
 {
-	qs_task_show_error(task, error);
+	if (error != NULL)
+		qs_task_show_error(task, error);
 	task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), HOUSEKEEPING_MS);
 }
 
@@ -634,11 +642,13 @@ prepare(QsTask *task)
 			if (task->stale)
 				compile(task);
 			usable = qs_endpoint_resolve(task->endpoint);
-			/* Mirrors end with their server: it was renamed, and a reload will say so. */
-			if (!usable && !task->endpoint->error_passes && !task->endpoint->no_such_server)
+			if (!usable && is_being_renamed(task))
+				prepare_later(task, NULL);
+			else if (!usable && !task->endpoint->error_passes)
 				qs_task_fail(task, "%s", task->endpoint->error);
 			else if (!usable)
 				prepare_later(task, task->endpoint->error);
+			task->server_missing = !usable && task->endpoint->no_such_server;
 		}
 		else
 			task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);

@@ -66,6 +66,7 @@ typedef struct QsTask
 	bool		definition_failed;	/* … and that is why it has stopped */
 	int			restarts;		/* after errors, each soon after the one before */
 	TimestampTz prepare_after;	/* the table was locked: not before */
+	bool		server_missing; /* when it was looked for last */
 	MemoryContext definition_context;
 	QsDefinition *definition;
 	QsReader   *reader;
