@@ -72,12 +72,13 @@ def test_request_in_limbo_does_not_overwrite_a_newer_one(db, cluster, front, old
 def test_request_in_limbo_under_load_leaves_the_collection_equal(db, cluster, front):
     """A write of each round is held and its connection lost; all are let go, the oldest first, when all is done."""
     items = Items(db, rows=200)
-    for _ in range(3):
+    for n in range(3):
         front.faults.fault("hold", path_regex=points_path(items), times=1)
         items.update("id % 3 = 0")
         items.delete("id % 50 = 7")
-        items.insert(1000 + 20 * _, 1019 + 20 * _)
-        front.faults.wait_held(1)
+        items.insert(1000 + 20 * n, 1019 + 20 * n)
+        # Those of the rounds before are held still.
+        front.faults.wait_held(n + 1)
         front.faults.down()
         front.faults.up()
         items.wait_state("live")
