@@ -744,7 +744,6 @@ def test_no_key_is_left_in_shared_memory_after_it_was_exchanged(db, front, files
     assert old not in db.cluster.log_text() and new not in db.cluster.log_text()
 
 
-@faults
 def test_a_server_needs_a_url(db):
     with refused("HV00J", 'option "url" is missing'):
         db.sql("CREATE SERVER nowhere FOREIGN DATA WRAPPER qdrant_fdw OPTIONS (timeout '5s')")
@@ -811,6 +810,7 @@ def test_views_show_no_value_of_a_row_that_row_security_hides(db, role):
         assert shown(db.conn) == everything
 
 
+@faults
 def test_a_key_is_in_no_log_and_no_view(db, recorder):
     """What PostgreSQL itself logs of a statement is another matter: see doc/security.md."""
     key = "Key-That-Is-Looked-For-" + os.urandom(8).hex()
