@@ -195,7 +195,7 @@ is_shard_key(const JsonbValue *value)
 
 	if (value->type != jbvNumeric)
 		return value->type == jbvString;
-	text = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	text = id_text(NumericGetDatum(value->val.numeric), NUMERICOID);
 	return qs_is_unsigned_integer(text, (int) strlen(text));
 }
 

@@ -18,8 +18,8 @@ typedef enum QsAnswerKind
 
 /*
  * Queues the request and returns its ticket, which is the session's until it is
- * awaited, cancelled, forgotten with all others, or the session ends.  The request is copied, except for
- * missing_hint, which must be a constant.  ERROR at a limit.
+ * awaited, cancelled, forgotten with all others, or the session ends.  The request
+ * is copied, except for missing_hint, which must be a constant.  ERROR at a limit.
  */
 extern int64 qs_async_submit(const QsRequest *request, QsAnswerKind kind);
 

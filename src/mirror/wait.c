@@ -191,13 +191,6 @@ add_rebuild(List **list, const QsMirrorRow *row)
 	*list = lappend(*list, awaited);
 }
 
-/* A trigger without a state row, as it comes out of a dump, until qdrant_resume. */
-static bool
-is_restored(Oid relid)
-{
-	return qs_mirror_row_by_relid(relid) == NULL && list_member_oid(qs_triggers_tables(), relid);
-}
-
 static bool
 add_source(List **list, Oid relid)
 {
@@ -210,12 +203,13 @@ add_source(List **list, Oid relid)
 				 errmsg("there is no table with OID %u", relid)));
 	if (pg_class_aclcheck(relid, GetUserId(), ACL_SELECT) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, get_relkind_objtype(get_rel_relkind(relid)), name);
-	if (is_restored(relid))
+	row = qs_mirror_row_by_relid(relid);
+	/* As it comes out of a dump, until qdrant_resume. */
+	if (row == NULL && list_member_oid(qs_triggers_tables(), relid))
 	{
 		notice_stopped(relid, "restored");
 		return false;
 	}
-	row = qs_mirror_row_by_relid(relid);
 	if (row == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
@@ -246,7 +240,7 @@ add_all(List **list)
 	}
 	foreach(lc, qs_triggers_tables())
 	{
-		if (is_restored(lfirst_oid(lc)))
+		if (qs_mirror_row_by_relid(lfirst_oid(lc)) == NULL)
 		{
 			notice_stopped(lfirst_oid(lc), "restored");
 			all = false;

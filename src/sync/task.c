@@ -621,6 +621,23 @@ fail_definition(QsTask *task, const ErrorData *error)
 	task->stale = false;
 }
 
+/* False: not in this turn. */
+static bool
+look_up_server(QsTask *task)
+{
+	QsEndpoint *endpoint = task->endpoint;
+	bool		usable = qs_endpoint_resolve(endpoint);
+
+	if (!usable && is_being_renamed(task))
+		prepare_later(task, NULL);
+	else if (!usable && endpoint->error_passes)
+		prepare_later(task, endpoint->error);
+	else if (!usable)
+		qs_task_fail(task, "%s", endpoint->error);
+	task->server_missing = !usable && endpoint->no_such_server;
+	return usable;
+}
+
 /* Table, definition and endpoint as they are now; false: not in this turn. */
 static bool
 prepare(QsTask *task)
@@ -641,14 +658,7 @@ prepare(QsTask *task)
 		{
 			if (task->stale)
 				compile(task);
-			usable = qs_endpoint_resolve(task->endpoint);
-			if (!usable && is_being_renamed(task))
-				prepare_later(task, NULL);
-			else if (!usable && !task->endpoint->error_passes)
-				qs_task_fail(task, "%s", task->endpoint->error);
-			else if (!usable)
-				prepare_later(task, task->endpoint->error);
-			task->server_missing = !usable && task->endpoint->no_such_server;
+			usable = look_up_server(task);
 		}
 		else
 			task->prepare_after = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), 200);
